@@ -155,6 +155,24 @@ class UnusedParameterError(GradientError):
     """
 
 
+class GradientNotKept(GradientError):
+    """The gradient was computed within a compiled step, used up by the optimizer, and not kept.
+
+    >>> import chainrule as cr
+    >>> w = cr.Parameter(cr.tensor([2.0]))
+    >>> opt = cr.optim.SGD([w], lr=0.1)
+    >>> @cr.compile
+    ... def step(x):
+    ...     opt.zero_grad()
+    ...     (w * x).sum().backward()
+    ...     opt.step()
+    >>> step(cr.tensor([3.0]))
+    >>> w.grad
+    Traceback (most recent call last):
+    chainrule.errors.GradientNotKept: [grad] ...
+    """
+
+
 class GradientCheckError(ChainruleError, AssertionError):
     """A gradient rule disagrees with finite differences; see `check_grads`.
 
@@ -174,6 +192,14 @@ class TraceError(ChainruleError, RuntimeError):
     Traceback (most recent call last):
     chainrule.errors.TraceError: [float] ...
     """
+
+
+class CompilerError(ChainruleError, RuntimeError):
+    """A compiled program reported a fault that the same function, run in Python, does not have: a mistake of ours."""
+
+
+class RetraceWarning(UserWarning):
+    """A compiled function is traced again and again; the message says for what, and what to do about it."""
 
 
 class StateError(ChainruleError, ValueError):

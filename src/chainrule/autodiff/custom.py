@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -217,6 +218,17 @@ class _Region:
         return tuple(sources.values())
 
 
+@contextmanager
+def _again() -> Iterator[None]:
+    """Mark what is traced within as a second computation, which the compiler must not merge with the first."""
+    begun = [(trace.graph, len(trace.graph.nodes)) for trace in state.traces]
+    yield
+    region = next_number()  # not 0: the first computation took numbers before
+    for graph, n in begun:
+        for node in graph.nodes[n:]:
+            node.region = node.region or region
+
+
 def _replay(
     f: Callable[..., Any],
     structure: Any,
@@ -233,7 +245,7 @@ def _replay(
             "a parameter was assigned since the checkpointed function ran",
             fix="call backward() before optimizer.step() or assign()",
         )
-    with deeper(), standing_in(entry):
+    with deeper(), standing_in(entry), _again():
         outputs = [F.asarray(leaf) for leaf in flatten(f(*unflatten(structure, inputs)))[0]]
     smooth = [(o, ct) for o, ct in zip(outputs, cts, strict=True) if o.dtype in dtypes.INEXACT]
     reached = pull([o for o, _ in smooth], [ct for _, ct in smooth], lambda t: id(t) in targets)

@@ -1,15 +1,17 @@
 """The intermediate representation: values, nodes, graphs.
 
     Graph  ::=  inputs: Value*   constants: (Value, array)*   nodes: Node*   outputs: Value*
-    Node   ::=  outputs: Value+  =  primitive(inputs: Value*, static)
+    Node   ::=  outputs: Value*  =  primitive(inputs: Value*, static)
     Value  ::=  a TensorType, and the node that makes it (none for an input or a constant)
 
-Every value is defined before it is used, by exactly one place of its own graph. A static argument that is a
-`Graph` is the body of a control-flow primitive; it refers to nothing outside of itself.
+Every value is defined before it is used, by exactly one place of its graph. A static argument that is a `Graph`, or a
+tuple of them, is the body of a control-flow primitive; it refers to nothing outside of itself. ``graph.spec`` says in
+full what is legal, and checks it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -63,9 +65,19 @@ class Value:
 
 
 class Node:
-    """One application of a primitive."""
+    """One application of a primitive.
 
-    __slots__ = ("inputs", "outputs", "primitive", "recorded", "source", "static")
+    Attributes:
+        primitive: what is applied.
+        inputs, outputs: values of the graph.
+        static: arguments that are known.
+        source: ``file:line`` of the user's code.
+        recorded: False within `no_grad`: no gradient when the graph is run again.
+        region: 0, or the number of the second computation to which the node belongs. It is done again so that its
+            result need not be kept, so nodes of different regions are never merged.
+    """
+
+    __slots__ = ("inputs", "outputs", "primitive", "recorded", "region", "source", "static")
 
     def __init__(
         self,
@@ -74,12 +86,14 @@ class Node:
         static: Mapping[str, Any],
         source: str = "",
         recorded: bool = True,
+        region: int = 0,
     ) -> None:
         self.primitive = primitive
         self.inputs = inputs
         self.static = dict(static)
         self.source = source
-        self.recorded = recorded  # False within `no_grad`: no gradient when the graph is run again
+        self.recorded = recorded
+        self.region = region
         self.outputs: tuple[Value, ...] = ()
 
 
@@ -114,35 +128,77 @@ class Graph:
         types: Sequence[TensorType],
         source: str = "",
         recorded: bool = True,
+        region: int = 0,
     ) -> tuple[Value, ...]:
         """Append an application of ``primitive`` and return its results."""
-        node = Node(primitive, inputs, static, source, recorded)
+        node = Node(primitive, inputs, static, source, recorded, region)
         node.outputs = tuple(Value(self, t, node, i) for i, t in enumerate(types))
         self.nodes.append(node)
         return node.outputs
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        return "\n".join(_Printer(self).lines())
 
-    def _lines(self, indent: str = "") -> Iterator[str]:
-        names: dict[Value, str] = {}
 
-        def define(value: Value, prefix: str) -> str:
-            names[value] = f"%{prefix}{len(names)}"
-            return f"{names[value]}: {value.type}"
+def bodies(static: Mapping[str, Any]) -> Iterator[tuple[str, Graph]]:
+    """The graphs among static arguments, each with its name there."""
+    for name, argument in static.items():
+        if isinstance(argument, Graph):
+            yield name, argument
+        elif isinstance(argument, tuple):
+            yield from ((f"{name}[{i}]", part) for i, part in enumerate(argument) if isinstance(part, Graph))
 
-        inputs = ", ".join(define(v, "i") for v in self.inputs)
-        yield f"{indent}{self.name}({inputs}) {{"
-        for value in self.constants:
-            yield f"{indent}  {define(value, 'c')} = constant"
-        for node in self.nodes:
-            results = ", ".join(define(v, "") for v in node.outputs)
-            bodies = [v for v in node.static.values() if isinstance(v, Graph)]
-            static = {k: v for k, v in node.static.items() if not isinstance(v, Graph)}
-            arguments = [names[v] for v in node.inputs] + [f"{k}={v}" for k, v in static.items()]
-            where = f"  # {node.source}" if node.source else ""
-            yield f"{indent}  {results} = {node.primitive.name}({', '.join(arguments)}){where}"
-            for body in bodies:
-                yield from body._lines(indent + "    ")
-        yield f"{indent}  return {', '.join(names[v] for v in self.outputs)}"
+
+def _static(argument: Any) -> str:
+    """A static argument in few characters, the same in every run of the program."""
+    if isinstance(argument, tuple):
+        if all(isinstance(part, (int, tuple)) for part in argument):
+            return str(argument).replace(" ", "")
+        return f"({','.join(map(_static, argument))})"
+    if isinstance(argument, np.dtype):
+        return argument.name
+    if callable(argument):
+        return getattr(argument, "__name__", type(argument).__name__)
+    return repr(argument)
+
+
+class _Printer:
+    """Writes a graph: ``%i`` are inputs, ``%c`` constants, and ``'1`` marks what is computed for a second time."""
+
+    def __init__(self, graph: Graph, indent: str = "") -> None:
+        self.graph = graph
+        self.indent = indent
+        self.names: dict[Value, str] = {}
+        self.regions: dict[int, int] = {0: 0}
+
+    def _define(self, value: Value, prefix: str = "") -> str:
+        self.names[value] = f"%{prefix}{len(self.names)}"
+        return f"{self.names[value]}: {value.type}"
+
+    def _name(self, value: Value) -> str:
+        return self.names.get(value, "%undefined")
+
+    def lines(self) -> Iterator[str]:
+        """The lines of the text."""
+        graph, indent = self.graph, self.indent
+        yield f"{indent}{graph.name}({', '.join(self._define(v, 'i') for v in graph.inputs)}) {{"
+        for value, array in graph.constants.items():
+            shown = "..." if array.size > 4 else str(array.tolist())
+            yield f"{indent}  {self._define(value, 'c')} = {shown}"
+        for node in graph.nodes:
+            yield f"{indent}  {self._node(node)}"
+            for name, body in bodies(node.static):
+                yield f"{indent}    {name}:"
+                yield from _Printer(body, indent + "      ").lines()
+        yield f"{indent}  return {', '.join(map(self._name, graph.outputs))}"
         yield f"{indent}}}"
+
+    def _node(self, node: Node) -> str:
+        within = {name.partition("[")[0] for name, _ in bodies(node.static)}
+        arguments = [self._name(v) for v in node.inputs]
+        arguments += [f"{k}={_static(v)}" for k, v in node.static.items() if k not in within]
+        results = ", ".join(self._define(v) for v in node.outputs)
+        region = self.regions.setdefault(node.region, len(self.regions))
+        mark = f"'{region}" if region else ""
+        where = f"  # {os.path.basename(node.source)}" if node.source else ""
+        return f"{results}{' = ' if results else ''}{node.primitive.name}{mark}({', '.join(arguments)}){where}"

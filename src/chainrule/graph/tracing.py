@@ -40,7 +40,14 @@ _LIFT = _Lift()
 
 
 class Trace:
-    """The graph that is being made, and what it has captured."""
+    """The graph that is being made, and what it has captured.
+
+    Attributes:
+        whole: whether the graph is to be a compiled program, which owns gradients and arrays too.
+        made: the cells that the function makes itself.
+    """
+
+    whole = False
 
     def __init__(self, name: str) -> None:
         self.graph = Graph(name, depth=len(state.traces) + 1)
@@ -50,6 +57,15 @@ class Trace:
         self._versions: dict[Cell, int] = {}
         self.entry: dict[Cell, Value] = {}
         self.written: list[Cell] = []
+        self.made: set[Cell] = set()
+
+    def taken(self, array: Any) -> Any:
+        """Take over an array of the user: from here on its elements are those of this moment."""
+        return array
+
+    def knows_grad(self, cell: Cell) -> bool:
+        """Whether the gradient of the cell was written within this trace."""
+        return False
 
     def add(self, primitive: Any, inputs: tuple[Tensor, ...], static: Mapping[str, Any]) -> Any:
         """Append an application of ``primitive``; return its result, or a tuple of its results."""
@@ -68,11 +84,13 @@ class Trace:
         if id(tensor) not in self._lifted:
             inner = self.graph.add_input(TensorType(tensor.shape, tensor.dtype))
             self.captured.append(tensor)  # keeps it alive, so that its identity stays its own
-            made = Tensor(inner)
-            if tensor.level < NEVER:
-                made = Tensor(inner, Edge(_LIFT, (tensor,), {}, (inner,), next_number()), 0, tensor.level)
-            self._lifted[id(tensor)] = made
+            self._lifted[id(tensor)] = Tensor(inner) if tensor.level >= NEVER else self.link(inner, tensor)
         return self._lifted[id(tensor)]
+
+    @staticmethod
+    def link(inner: Value, outside: Tensor) -> Tensor:
+        """Return a value of this graph whose gradient goes on to a recorded tensor from outside."""
+        return Tensor(inner, Edge(_LIFT, (outside,), {}, (inner,), next_number()), 0, outside.level)
 
     def read(self, cell: Cell) -> Tensor:
         """The value of a cell within this trace."""

@@ -10,7 +10,7 @@ from .. import functions as F
 from ..autodiff import ParameterTree
 from ..dtypes import FLOATING, as_dtype
 from ..errors import ArgumentError, ChainruleError
-from ..tensor import Cell, Parameter, Tensor
+from ..tensor import Cell, Parameter, Tensor, structure_changed
 from . import state
 from .init import Initial, Place
 
@@ -59,8 +59,13 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+        structure_changed()
         if not name.startswith("_"):
             self._adopt(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        structure_changed()
 
     def _adopt(self, name: str, value: Any) -> None:
         if isinstance(value, Module):
@@ -165,6 +170,7 @@ class Module:
         """Set training mode, in which dropout drops and batch norm uses the batch, for this module and all in it."""
         for module in self.modules():
             object.__setattr__(module, "training", bool(mode))
+        structure_changed()
         return self
 
     def eval(self) -> Module:
@@ -214,6 +220,7 @@ class Module:
             for name, value in list(module.__dict__.items()):
                 if not name.startswith("_"):
                     object.__setattr__(module, name, convert(value))
+        structure_changed()
         return self
 
     def float(self) -> Module:
@@ -276,9 +283,11 @@ class Module:
 
     def _add_hook(self, kind: str, hook: Any) -> Callable[[], None]:
         object.__setattr__(self, kind, [*self.__dict__.get(kind, ()), hook])
+        structure_changed()
 
         def remove() -> None:
             object.__setattr__(self, kind, [h for h in self.__dict__[kind] if h is not hook])
+            structure_changed()
 
         return remove
 

@@ -9,7 +9,7 @@ from typing import Any
 from .. import dtypes
 from ..errors import ArgumentError
 from ..functions import asarray
-from ..tensor import Cell, Tensor
+from ..tensor import Cell, Tensor, structure_changed
 from .params import Named
 
 
@@ -82,6 +82,7 @@ class ParamGroup(MutableMapping[str, Any]):
         if not isinstance(first, Cell):
             first = Cell(asarray(first, dtypes.float64))
         self._values[key] = first if rest is None else (first, *rest)
+        structure_changed()
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -108,6 +109,8 @@ class ParamGroup(MutableMapping[str, Any]):
         value = tuple(value) if isinstance(value, list) else value
         self._check({k: v for k, v in self._values.items() if k not in ("params", "initial_lr")} | {key: value})
         self._values[key] = _assigned(current, value)
+        if not isinstance(current, Cell):
+            structure_changed()
 
     def __delitem__(self, key: str) -> None:
         raise ArgumentError(self._operation, "a group keeps its hyperparameters", received=f"del group[{key!r}]")

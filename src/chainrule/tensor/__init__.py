@@ -8,7 +8,7 @@ from .bind import bind
 from .cells import Cell, Parameter
 from .convert import asarray, astype, is_operand, operand, operands, promote, tensor
 from .operators import TensorLike
-from .state import standing_in
+from .state import standing_in, structure_changed
 from .tensor import Tensor
 
 F.register(dtypes)
@@ -17,5 +17,5 @@ F.register(_bind_module)
 
 __all__ = [
     "At", "Cell", "Parameter", "Tensor", "TensorLike", "asarray", "astype", "bind", "is_operand", "operand",
-    "operands", "promote", "standing_in", "tensor",
+    "operands", "promote", "standing_in", "structure_changed", "tensor",
 ]  # fmt: skip

@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError, ImmutableError, ShapeError
+from ..errors import ArgumentError, DTypeError, ImmutableError, ShapeError, TraceError
 from ..registry import F
 from .operators import TensorLike
-from .state import NEVER, outside, state
-from .tensor import Edge, Tensor
+from .state import NEVER, outside, shared, state, structure_changed
+from .storage import Runs, aligned_copy
+from .tensor import NOT_KEPT, Edge, Tensor, not_kept
 
 
 class Snapshot(Tensor):
@@ -49,7 +50,10 @@ class Cell(Tensor):
     Cell(tensor(1))
     """
 
-    __slots__ = ("_dtype", "_initial", "_shape", "_snapshot", "_trainable", "_version", "place")
+    __slots__ = (
+        "_dirty", "_dtype", "_gradient", "_home", "_initial", "_runs", "_seen", "_shape", "_snapshot", "_trainable",
+        "_version", "place",
+    )  # fmt: skip
 
     place: Any
     """The module and the name under which the cell was made a part of it first, or None."""
@@ -62,12 +66,18 @@ class Cell(Tensor):
         shape: tuple[int, ...] | None = None,
         dtype: Any = None,
     ) -> None:
-        self._grad = None
+        self._gradient: Any = None
         self._version = 0
+        self._home: np.ndarray | None = None  # the storage that compiled programs update
+        self._dirty = False  # whether the snapshot is newer than the storage
+        self._runs: list[Runs] | None = None  # of each program that writes the cell, how often it ran
+        self._seen = 0  # the sum of those when the snapshot was made
         self.place = None
         self._trainable = trainable
         self._snapshot: Snapshot | None = None
         self._initial: Callable[[], Any] | None = None
+        if state.traces:
+            state.traces[0].made.add(self)
         if callable(value):
             self._initial = value
             self._shape, self._dtype = tuple(shape or ()), F.as_dtype(dtype or "float32")
@@ -88,7 +98,51 @@ class Cell(Tensor):
                 array = np.array(make(), dtype=self._dtype).reshape(self._shape)
             self._initial = None
             self._store(array)
+        elif self._runs is not None and self._pending():
+            with shared.lock:
+                self._catch_up()
+                self._store(np.array(self._home))
         return self._snapshot  # type: ignore[return-value]
+
+    # --- storage that compiled programs update ------------------------------------------------------------
+
+    def storage(self) -> np.ndarray:
+        """Return the memory in which compiled programs read and update the value, made when it is first needed.
+
+        Tensors that were read earlier keep their values: they never share it.
+        """
+        if self._home is None:
+            self._home = aligned_copy(self._stored().value)
+        elif self._dirty:
+            self._home[...] = self._stored().value
+        self._dirty = False
+        return self._home
+
+    def written_by(self, runs: Runs) -> None:
+        """Let each run of a program count as an assignment."""
+        with shared.lock:
+            self._stored()
+            self._runs = [r for r in self._runs or () if r.alive()] + [runs]
+            self._seen = sum(r.count for r in self._runs)
+
+    def _pending(self) -> int:
+        """How often programs have written the cell since the snapshot was made."""
+        return 0 if self._runs is None else sum(r.count for r in self._runs) - self._seen
+
+    def _catch_up(self) -> None:
+        pending = self._pending()
+        self._version += pending
+        self._seen += pending
+
+    def keep(self) -> tuple[Any, ...]:
+        """Return value, version and gradient, for `put_back`."""
+        return self._stored(), self._version, self._gradient
+
+    def put_back(self, kept: tuple[Any, ...]) -> None:
+        """Undo all assignments since `keep`."""
+        self._snapshot, self._version, self._gradient = kept
+        self._dirty = False
+        shared.gradients = object()
 
     # --- reading and writing ------------------------------------------------------------------------------
 
@@ -131,8 +185,53 @@ class Cell(Tensor):
 
     def _replace(self, new: Tensor) -> None:
         self._initial = None
+        self._catch_up()
         self._version += 1
         self._store(new.value)
+        if self._home is not None:
+            self._dirty = True
+            shared.values = object()
+
+    # --- its gradient -------------------------------------------------------------------------------------
+
+    @property
+    def _grad(self) -> Any:  # type: ignore[override]
+        """The gradient; one that was not kept counts as none."""
+        if state.traces and state.traces[0].whole:
+            return state.traces[0].read_grad(self)
+        return None if self._gradient is NOT_KEPT else self._gradient
+
+    @_grad.setter
+    def _grad(self, value: Any) -> None:
+        if state.traces and state.traces[0].whole:
+            state.traces[0].write_grad(self, value)
+            return
+        if value.__class__ is not self._gradient.__class__:
+            shared.gradients = object()
+        self._gradient = value
+
+    @property
+    def grad(self) -> Tensor | None:
+        """Gradient that `backward` has added up here; None if there is none.
+
+        Raises:
+            GradientNotKept: a compiled step has computed it, and not kept it.
+        """
+        grad = self._grad
+        if grad is None and self._gradient is NOT_KEPT and not (state.traces and state.traces[0].knows_grad(self)):
+            raise not_kept(self.name or f"a {type(self).__name__} of shape {self._shape}")
+        return grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        Tensor.grad.fset(self, value)  # type: ignore[attr-defined]
+
+    @property
+    def grad_kind(self) -> str:
+        """What there is outside of any trace: "absent", "not kept" or the name of its dtype."""
+        if self._gradient is None:
+            return "absent"
+        return "not kept" if self._gradient is NOT_KEPT else self._gradient.dtype.name
 
     # --- a cell is a tensor -------------------------------------------------------------------------------
 
@@ -179,7 +278,7 @@ class Cell(Tensor):
     @property
     def version(self) -> int:
         """How often it was assigned."""
-        return state.traces[-1].version(self) if state.traces else self._version
+        return state.traces[-1].version(self) if state.traces else self._version + self._pending()
 
     @property
     def name(self) -> str:
@@ -193,11 +292,19 @@ class Cell(Tensor):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
+        if state.traces and state.traces[0].whole and self not in state.traces[0].made:
+            raise TraceError(
+                "trainable",
+                "a compiled function cannot freeze or unfreeze parameters: that decides what its gradients are",
+                received=f"trainable = {value}",
+                fix="do it before the call; each choice has a program of its own",
+            )
         self._trainable = bool(value)
+        structure_changed()
         if not value:
             self._grad = None
         if self._snapshot is not None:
-            self._store(self._snapshot.value)
+            self._store(self._stored().value)
 
     @property
     def requires_grad(self) -> bool:

@@ -12,9 +12,12 @@ from ..errors import DTypeError
 from ..primitives.binary import cast
 from .cells import Cell
 from .operators import TensorLike
+from .state import state
 from .tensor import Tensor
+from .weak import Weak
 
 _SCALARS = (bool, int, float, complex)
+_WEAK = (*_SCALARS, Weak)
 _SMALL = 6e4  # within the range of every floating type
 
 
@@ -27,8 +30,12 @@ def _array(data: Any, dtype: DType | None) -> np.ndarray:
     """NumPy array of anything; Python floats and lists of them become float32."""
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
+        if state.traces:
+            array = state.traces[0].taken(array)
     elif hasattr(data, "__dlpack__"):
         array = np.from_dlpack(data)
+        if state.traces:
+            array = state.traces[0].taken(array)
     else:
         if isinstance(data, (list, tuple)):
             data = _plain(data)
@@ -87,6 +94,8 @@ def asarray(data: TensorLike, dtype: Any = None, *, copy: bool | None = None) ->
     tensor([1. , 2.5])
     """
     if isinstance(data, Tensor):
+        if isinstance(data, Weak):
+            return _strong(data, dtype)
         tensor = data.read() if isinstance(data, Cell) else data
         return tensor if dtype is None else astype(tensor, dtype)
     try:
@@ -150,7 +159,7 @@ def operand(x: TensorLike, floating: bool = False) -> Tensor:
 
 def operands(x1: TensorLike, x2: TensorLike, floating: bool = False) -> tuple[Tensor, Tensor]:
     """Return both as tensors of the dtype in which they meet; Python scalars are weak."""
-    weak1, weak2 = isinstance(x1, _SCALARS), isinstance(x2, _SCALARS)
+    weak1, weak2 = isinstance(x1, _WEAK), isinstance(x2, _WEAK)
     if weak2 and not weak1:
         x1 = operand(x1, floating)
         return _with_scalar(x1, x2)
@@ -164,7 +173,19 @@ def operands(x1: TensorLike, x2: TensorLike, floating: bool = False) -> tuple[Te
     return astype(x1, dtype), astype(x2, dtype)
 
 
+def _strong(scalar: Weak, dtype: Any) -> Tensor:
+    """A number that varies, as a tensor by itself."""
+    default = dtypes.float32 if isinstance(scalar.python, float) else dtypes.int64
+    wanted = default if dtype is None else as_dtype(dtype)
+    if isinstance(scalar.python, int) and wanted in dtypes.INTEGER and wanted != dtypes.int64:
+        return asarray(scalar.known(), wanted)  # its range is checked
+    return astype(scalar.wide(), wanted)
+
+
 def _with_scalar(x: Tensor, scalar: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(scalar, Weak):
+        dtype = promote_scalar(x.dtype, scalar.python)
+        return astype(x, dtype), _strong(scalar, dtype)
     dtype = promote_scalar(x.dtype, scalar)
     try:
         if isinstance(scalar, float) and not -_SMALL < scalar < _SMALL:
@@ -181,13 +202,13 @@ def _with_scalar(x: Tensor, scalar: Any) -> tuple[Tensor, Tensor]:
 
 def promote(*xs: TensorLike) -> tuple[Tensor, ...]:
     """Return all as tensors of one dtype; Python scalars are weak."""
-    strong = [asarray(x) for x in xs if not isinstance(x, _SCALARS)]
+    strong = [asarray(x) for x in xs if not isinstance(x, _WEAK)]
     if not strong:
         strong = [asarray(x) for x in xs]
     dtype = strong[0].dtype
     for x in strong[1:]:
         dtype = promote_types(dtype, x.dtype)
     for x in xs:
-        if isinstance(x, _SCALARS):
-            dtype = promote_scalar(dtype, x)
+        if isinstance(x, _WEAK):
+            dtype = promote_scalar(dtype, x.python if isinstance(x, Weak) else x)
     return tuple(asarray(x, dtype) for x in xs)

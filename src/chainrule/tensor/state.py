@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ class State(threading.local):
         traces: the traces that are running, outermost first.
         overrides: tensors that stand in for cells.
         watching: for each region that is to be run again, the values with which it first read the cells of its state.
+        interpreted: whether compiled functions run as the plain Python functions that they are made from.
     """
 
     def __init__(self) -> None:
@@ -33,9 +35,44 @@ class State(threading.local):
         self.traces: list[Any] = []
         self.overrides: dict[Any, Tensor] = {}
         self.watching: list[dict[Any, Tensor]] = []
+        self.interpreted = False
 
 
 state = State()
+
+
+class Shared:
+    """What compiled programs of all threads share.
+
+    What has been changed since a program last looked is known by tokens, one for each kind of change, replaced at
+    every change. They are objects instead of numbers, so that changes by two threads cannot hide each other.
+
+    Attributes:
+        structure: changes of attributes of modules, of hyperparameters, of which cells are trainable.
+        values: assignments to cells of which programs keep the storage.
+        gradients: gradients came to be or went.
+        lock: held while a program runs, since programs share the storage of cells, and each uses all threads.
+    """
+
+    __slots__ = ("gradients", "lock", "structure", "values")
+
+    def __init__(self) -> None:
+        self.structure = self.values = self.gradients = object()
+        self.renew()
+
+    def renew(self) -> None:
+        """Make the lock anew: a child process has no thread that could release it."""
+        self.lock = threading.RLock()
+
+
+shared = Shared()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=shared.renew)
+
+
+def structure_changed() -> None:
+    """Let compiled programs look again at the attributes that they depend on."""
+    shared.structure = object()
 
 
 @contextmanager
@@ -76,7 +113,7 @@ def standing_in(overrides: dict[Any, Tensor]) -> Iterator[None]:
 def outside() -> Iterator[None]:
     """Compute something that does not belong to what is being traced or recorded: the first value of a cell."""
     before = state.__dict__.copy()
-    state.__dict__.update(depth=0, threshold=0, traces=[], overrides={}, watching=[])
+    state.__dict__.update(depth=0, threshold=0, traces=[], overrides={}, watching=[], interpreted=True)
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import dtypes
 from ..dtypes import DType
-from ..errors import ArgumentError, GradientError, ImmutableError, ShapeError, TraceError
+from ..errors import ArgumentError, GradientError, GradientNotKept, ImmutableError, ShapeError, TraceError
 from ..graph.ir import Value
 from ..primitives.layout import stop_gradient
 from ..registry import F
@@ -45,6 +45,28 @@ class Edge:
         self.several = several  # whether rules get and give tuples of results
 
 
+class _NotKept:
+    """In place of a gradient that a compiled step has computed and not kept. Adding to it begins anew."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Tensor) -> Tensor:
+        return other
+
+
+NOT_KEPT = _NotKept()
+
+
+def not_kept(what: str) -> GradientNotKept:
+    """The exception for reading it."""
+    return GradientNotKept(
+        "grad",
+        "the compiled step used this gradient up, and did not keep it",
+        received=f"the gradient of {what}",
+        fix="return it from the step, compile with @cr.compile(keep_grads=True), or clear it with zero_grad()",
+    )
+
+
 class Tensor(Operators):
     """An immutable array of numbers that remembers how it was computed.
 
@@ -71,7 +93,7 @@ class Tensor(Operators):
         self.edge = edge
         self.index = index
         self.level = level
-        self._grad: Tensor | None = None
+        self._grad: Any = None
 
     # --- what it is ---------------------------------------------------------------------------------------
 
@@ -108,6 +130,8 @@ class Tensor(Operators):
     @property
     def grad(self) -> Tensor | None:
         """Gradient that `backward` has added up here, for a leaf; None if there is none."""
+        if self._grad is NOT_KEPT:
+            raise not_kept(f"a tensor of shape {self.shape}")
         return self._grad
 
     @grad.setter
@@ -183,11 +207,12 @@ class Tensor(Operators):
                 operation,
                 "the value of a traced tensor is not known: the function is being traced, not run",
                 received=f"{value.type}",
-                fix="decide with cr.where, cr.cond or cr.while_loop, or return the tensor",
+                fix="decide with cr.where, cr.cond or cr.while_loop, return the tensor, or keep it in a cell",
             )
         return value
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        self._concrete("asarray")
         if self.level < NEVER:
             raise GradientError(
                 "asarray",

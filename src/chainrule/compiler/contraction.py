@@ -1,0 +1,514 @@
+"""The kernel of all contractions: out[batch, m, n] = sum over k of a[batch, m, k] * b[batch, k, n].
+
+Each of batch, m and k is a list of dimensions with any strides, so that a convolution is a product too. Numbers of
+``a`` are read one by one and multiplied with 16 columns of ``b``, which must be contiguous: see `packing`.
+A tile of some rows by some vectors stays in registers while k runs (the micro-kernel of Goto and van de Geijn,
+Anatomy of high-performance matrix multiplication, ACM TOMS 34(3), 2008; with an address for each row, as in
+Georganas et al., arXiv 1906.06440). The sum over k is added up in pieces: see `tiling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+
+from .. import dtypes
+from ..dtypes import DType
+from .kernel import Call, Code, Frame, Lowered, Ref
+from .tiling import CHUNK_FLOPS, Axis, Blocks, Tile, choose_blocks, collapse, masks_are_free, size
+from .vector import I64, LANES, Emitter, is_float
+
+Store = Callable[[Emitter, Any, Any, Any], None]
+
+
+class Finish(NamedTuple):
+    """What is done with a finished product on its way to memory.
+
+    Attributes:
+        key: says all that the code depends on.
+        n_refs: the number of buffers it uses.
+        refs: those buffers.
+        words: the numbers it uses.
+        emit: ``emit(frame, pointers, words)``, called at the entry of the kernel, gives ``finish(e, value, row, col)``,
+            which emits the code that stores 16 columns from ``col`` on of row ``row`` (counted over all batches).
+    """
+
+    key: str
+    n_refs: int
+    refs: tuple[Ref, ...]
+    words: tuple[int, ...]
+    emit: Callable[[Frame, list[Any], list[Any]], Store]
+
+
+@dataclass
+class Product:
+    """A contraction to be lowered.
+
+    Attributes:
+        batch, rows, k: dimensions. ``out`` is in elements for a batch dimension, in rows of the output for ``rows``.
+        n: number of columns; column ``i`` of ``b`` lies ``i`` elements after column 0, within a panel.
+        a, b, out: the buffers.
+        row_step, column_step: strides of the output, in elements.
+        panel: distance between panels (of a tile's width) of a packed ``b``; None if it is not packed.
+        batch_rows: rows of the output in a batch, by which `Finish` counts.
+        first_row: the row of the output that is row 0 here.
+    """
+
+    dtype: DType
+    tile: Tile
+    batch: list[Axis]
+    rows: list[Axis]
+    k: list[Axis]
+    n: int
+    a: Ref
+    b: Ref
+    out: Ref
+    row_step: int
+    column_step: int = 1
+    panel: int | None = None
+    batch_rows: int = 0
+    first_row: int = 0
+
+
+class Structure(NamedTuple):
+    """What the code of a kernel depends on; all else is numbers at run time."""
+
+    dtype: str
+    tile_rows: int
+    vectors: int
+    batch: int
+    rows: int
+    k: int
+    axis: int
+    packed: bool
+    unit_a: bool
+    unit_out: bool
+    masked: bool
+    tail: bool
+    in_pieces: bool
+
+
+_WORDS = (
+    "m", "n", "block_rows", "block_panels", "panels", "row_blocks", "column_blocks", "batches", "panel",
+    "piece", "pieces", "split_pieces", "splits", "split_step", "row_step", "column_step", "batch_rows", "first_row",
+    "sums",
+)  # fmt: skip
+_GROUPS = ("batch", "rows", "k")
+
+
+def _names(s: Structure) -> list[str]:
+    axes = ((group, i, field) for group in _GROUPS for i in range(getattr(s, group)) for field in Axis._fields)
+    return [*_WORDS, *(f"{group}{i}.{field}" for group, i, field in axes)]
+
+
+# --- from a product to calls ------------------------------------------------------------------------------
+
+
+def lower_product(product: Product, lowered: Lowered, finish: Finish | None = None) -> None:
+    """Append the calls that compute a product, and their temporary buffers.
+
+    Args:
+        product: what to compute.
+        lowered: where to append.
+        finish: what to do with the results; None to store them.
+    """
+    p = replace(product, batch=collapse(product.batch), rows=collapse(product.rows), k=collapse(product.k))
+    batches, m, total = size(p.batch), size(p.rows), size(p.k)
+    if 0 in (batches, m, p.n):
+        return
+    if total == 0:
+        p.k = [Axis(0)]
+    blocks = choose_blocks(batches, m, p.n, p.k, p.tile, p.dtype.itemsize)
+    if blocks.splits == 1:
+        lowered.calls.append(_call(p, blocks, finish))
+        return
+    # Every split writes a dense product of its own; then these are added up in order.
+    step = batches * m * p.n
+    lowered.temps.append(blocks.splits * step * p.dtype.itemsize)
+    partial = Ref("temp", len(lowered.temps) - 1)
+    dense = replace(
+        p, batch=_dense(p.batch, m * p.n), rows=_dense(p.rows, 1), out=partial, row_step=p.n, column_step=1, first_row=0
+    )
+    lowered.calls.append(_call(dense, blocks, None, step))
+    lowered.calls.append(_sum_call(p, blocks, finish, partial, step))
+
+
+def _dense(axes: list[Axis], step: int) -> list[Axis]:
+    done: list[Axis] = []
+    for axis in reversed(axes):
+        done.insert(0, axis._replace(out=step))
+        step *= axis.extent
+    return done
+
+
+def _structure(p: Product, blocks: Blocks) -> Structure:
+    masked = p.panel is None and (masks_are_free() or p.n % p.tile.columns != 0)
+    return Structure(
+        str(p.dtype), p.tile.rows, p.tile.vectors, len(p.batch), len(p.rows), len(p.k), blocks.axis,
+        packed=p.panel is not None, unit_a=bool(p.k) and p.k[-1].a == 1, unit_out=p.column_step == 1,
+        masked=masked, tail=p.n % LANES != 0, in_pieces=blocks.pieces > 1,
+    )  # fmt: skip
+
+
+def _words(p: Product, blocks: Blocks, split_step: int) -> dict[str, int]:
+    """The numbers by their names, in order."""
+    m, columns = size(p.rows), p.tile.columns
+    panels, block_panels = -(-p.n // columns), blocks.columns // columns
+    table = -(-blocks.rows * 16 // 64) * 64
+    values = [
+        m, p.n, blocks.rows, block_panels, panels, -(-m // blocks.rows), -(-panels // block_panels), size(p.batch),
+        columns if p.panel is None else p.panel, blocks.piece, blocks.pieces, -(-blocks.pieces // blocks.splits),
+        blocks.splits, split_step, p.row_step, p.column_step, p.batch_rows, p.first_row,
+        table,
+    ]  # fmt: skip
+    named = dict(zip(_WORDS, values, strict=True))
+    for group in _GROUPS:
+        for i, axis in enumerate(getattr(p, group)):
+            named |= {f"{group}{i}.{field}": value for field, value in axis._asdict().items()}
+    return named
+
+
+def _finished(
+    kind: type[_Kernel], s: Structure, buffers: tuple[Ref, ...], words: dict[str, int], finish: Finish | None
+) -> tuple[Code, tuple[Ref, ...], tuple[int, ...]]:
+    """The code of a kernel with its finish, and all its buffers and numbers."""
+    key = f"{kind.__name__.strip('_').lower()} {tuple(s)} finish {finish.key if finish else None}"
+    n_refs, n_words = (finish.n_refs, len(finish.words)) if finish else (0, 0)
+
+    def build(module: ir.Module, name: str) -> None:
+        names = _names(s)
+        frame = Frame(module, name, len(buffers) + n_refs, len(names) + n_words)
+        store = None
+        if finish:
+            store = finish.emit(frame, frame.buffers[len(buffers) :], frame.words[len(names) :])
+        kind(frame, s, dict(zip(names, frame.words, strict=False)), store).emit()
+        frame.done()
+
+    more = (finish.refs, finish.words) if finish else ((), ())
+    return Code(key, build), (*buffers, *more[0]), (*words.values(), *more[1])
+
+
+def _call(p: Product, blocks: Blocks, finish: Finish | None, split_step: int = 0) -> Call:
+    words = _words(p, blocks, split_step)
+    code, refs, numbers = _finished(_Contraction, _structure(p, blocks), (p.a, p.b, p.out), words, finish)
+    items = words["row_blocks"] * words["column_blocks"] * words["batches"] * blocks.splits
+    flops = 2 * words["batches"] * words["m"] * p.n * size(p.k)
+    tile_bytes = p.tile.rows * p.tile.columns * p.dtype.itemsize
+    tiles = -(-blocks.rows // p.tile.rows) * words["block_panels"] if blocks.pieces > 1 else 1
+    grain = max(1, CHUNK_FLOPS * items // max(flops, 1))
+    return Call(code, refs, numbers, items, min(grain, items), flops, words["sums"] + tiles * tile_bytes)
+
+
+def _sum_call(p: Product, blocks: Blocks, finish: Finish | None, partial: Ref, step: int) -> Call:
+    """The call that adds up the partial results of the splits, ``step`` elements from one to the next."""
+    rows = max(1, min(size(p.rows), (16 << 10) // p.n))
+    words = _words(p, blocks._replace(rows=rows), step)
+    # The structure without what only the contraction depends on.
+    s = _structure(p, blocks)._replace(tile_rows=0, vectors=0, axis=0, packed=False, unit_a=False, masked=False)
+    code, refs, numbers = _finished(_Sum, s._replace(in_pieces=False), (partial, p.out), words, finish)
+    items = words["row_blocks"] * words["batches"]
+    return Call(code, refs, numbers, items, 1, blocks.splits * step, words["sums"])
+
+
+# --- the code ---------------------------------------------------------------------------------------------
+
+
+class _Kernel:
+    """What the two kernels share: batches, rows, and where results go."""
+
+    def __init__(self, frame: Frame, s: Structure, words: dict[str, Any], store: Store | None) -> None:
+        self.frame, self.e, self.b, self.s, self.w = frame, frame.e, frame.b, s, words
+        self.dtype = _dtype(s.dtype)
+        self.store = store
+        self.out = frame.buffers[0]
+        self.batch: dict[str, Any] = {}
+
+    def emit(self) -> None:
+        """All items."""
+        with self.e.loop(self.frame.begin, self.frame.end) as item:
+            self.item(item)
+
+    def item(self, item: Any) -> None:
+        """One item."""
+        raise NotImplementedError
+
+    def divmod(self, x: Any, by: Any) -> tuple[Any, Any]:
+        """Quotient and remainder of numbers that are not negative."""
+        return self.b.udiv(x, by), self.b.urem(x, by)
+
+    def min(self, x: Any, y: Any) -> Any:
+        """The smaller one."""
+        return self.e.intrinsic("smin", x, y)
+
+    def of_axes(self, group: str, index: Any) -> tuple[list[Any], dict[str, Any]]:
+        """The index along each dimension of a group, and the sums of index times stride."""
+        b, indices, sums = self.b, [], dict.fromkeys(("a", "b", "out"), I64(0))
+        for i in reversed(range(getattr(self.s, group))):
+            if i:
+                index, one = self.divmod(index, self.w[f"{group}{i}.extent"])
+            else:
+                one = index
+            indices.insert(0, one)
+            sums = {f: b.add(sums[f], b.mul(one, self.w[f"{group}{i}.{f}"])) for f in sums}
+        return indices, sums
+
+    def enter_batch(self, number: Any) -> None:
+        """Note the offsets of a batch."""
+        self.batch = self.of_axes("batch", number)[1]
+        self.batch["row"] = self.b.mul(number, self.w["batch_rows"])
+
+    def fill_rows(self, first: Any, count: Any) -> None:
+        """Write to scratch, for ``count`` rows, the offset in ``a`` and the number of the row in the output."""
+        b, e, n = self.b, self.e, self.s.rows
+        indices, sums = self.of_axes("rows", first)
+        sums["out"] = b.add(sums["out"], self.w["first_row"])
+        places = [e.variable(I64, i) for i in indices]
+        at = {f: e.variable(I64, sums[f]) for f in ("a", "out")}
+        with e.loop(I64(0), count) as row:
+            for j, f in enumerate(at):
+                b.store(b.load(at[f], typ=I64), self.row_entry(row, j))
+            if n:
+                self._next_row(n - 1, places, at)
+
+    def _next_row(self, i: int, places: list[Any], at: dict[str, Any]) -> None:
+        b = self.b
+        for f, place in at.items():
+            b.store(b.add(b.load(place, typ=I64), self.w[f"rows{i}.{f}"]), place)
+        index = b.add(b.load(places[i], typ=I64), I64(1))
+        b.store(index, places[i])
+        if i == 0:
+            return
+        extent = self.w[f"rows{i}.extent"]
+        with b.if_then(b.icmp_signed("==", index, extent)):
+            b.store(I64(0), places[i])
+            for f, place in at.items():
+                back = b.mul(extent, self.w[f"rows{i}.{f}"])
+                b.store(b.sub(b.load(place, typ=I64), back), place)
+            self._next_row(i - 1, places, at)
+
+    def row_entry(self, row: Any, field: int) -> Any:
+        """Address of what `fill_rows` wrote."""
+        index = self.b.add(self.b.mul(row, I64(2)), I64(field))
+        return self.b.gep(self.frame.scratch, [index], source_etype=I64)
+
+    def finish(self, value: Any, row: Any, column: Any) -> None:
+        """Store 16 columns of a row (by its entry)."""
+        if not self.s.tail:
+            self._finish(value, row, column)
+            return
+        rest = self.b.sub(self.w["n"], column)
+        with self.b.if_else(self.b.icmp_signed(">=", rest, I64(LANES))) as (whole, part):
+            with whole:
+                self._finish(value, row, column)
+            with part, self.e.masked(self.e.tail_mask(rest)):
+                self._finish(value, row, column)
+
+    def _finish(self, value: Any, row: Any, column: Any) -> None:
+        b, e, w = self.b, self.e, self.w
+        out_row = b.load(self.row_entry(row, 1), typ=I64)
+        if self.store:
+            self.store(e, value, b.add(self.batch["row"], out_row), column)
+            return
+        start = b.add(self.batch["out"], b.mul(out_row, w["row_step"]))
+        if self.s.unit_out:
+            e.store(value, self.out, b.add(start, column), self.dtype)
+            return
+        columns = b.add(e.splat(column), e.lanes())
+        where = b.add(e.splat(start), b.mul(columns, e.splat(w["column_step"])))
+        e.scatter(value, self.out, where, self.dtype)
+
+
+class _Contraction(_Kernel):
+    """The kernel itself; an item is a block of rows and columns of a batch, for one split of k."""
+
+    def item(self, item: Any) -> None:
+        """One item."""
+        b, e, s, w = self.b, self.e, self.s, self.w
+        self.a, self.bb, self.out = self.frame.buffers[:3]
+        self.sums = b.gep(self.frame.scratch, [w["sums"]], source_etype=ir.IntType(8))
+        item, row_block = self.divmod(item, w["row_blocks"])
+        item, column_block = self.divmod(item, w["column_blocks"])
+        split, batch = self.divmod(item, w["batches"])
+        self.enter_batch(batch)
+        self.batch["out"] = b.add(self.batch["out"], b.mul(split, w["split_step"]))
+        first = b.mul(row_block, w["block_rows"])
+        self.count = self.min(w["block_rows"], b.sub(w["m"], first))
+        self.first_panel = b.mul(column_block, w["block_panels"])
+        self.n_panels = self.min(w["block_panels"], b.sub(w["panels"], self.first_panel))
+        self.fill_rows(first, self.count)
+        if not s.in_pieces:
+            self.tiles(None, None, None)
+            return
+        begin = b.mul(split, w["split_pieces"])
+        end = self.min(b.add(begin, w["split_pieces"]), w["pieces"])
+        last = b.sub(end, I64(1))
+        with e.loop(begin, end) as piece:
+            self.tiles(piece, b.icmp_signed("==", piece, begin), b.icmp_signed("==", piece, last))
+
+    def tiles(self, piece: Any, first: Any, last: Any) -> None:
+        """All tiles of a block, for one piece of k."""
+        b, e, s, w = self.b, self.e, self.s, self.w
+        start_a, start_b, self.cut = I64(0), self.batch["b"], None
+        if piece is not None:
+            begin = b.mul(piece, w["piece"])
+            self.cut = self.min(w["piece"], b.sub(w[f"k{s.axis}.extent"], begin))
+            start_a = b.mul(begin, w[f"k{s.axis}.a"])
+            start_b = b.add(start_b, b.mul(begin, w[f"k{s.axis}.b"]))
+        with e.loop(I64(0), self.count, s.tile_rows) as row:
+            pointers = self._row_pointers(row)
+            with e.loop(I64(0), self.n_panels) as panel:
+                number = b.add(self.first_panel, panel)
+                column = b.mul(number, I64(s.vectors * LANES))
+                at_b = b.add(start_b, b.mul(number, w["panel"]))
+                sums = self._multiply(pointers, column, start_a, at_b)
+                place = self._place(row, panel)
+                self._keep(sums, place, first)
+                if last is None:
+                    self._finish_tile(row, column, place)
+                else:
+                    with b.if_then(last):
+                        self._finish_tile(row, column, place)
+
+    def _row_pointers(self, row: Any) -> list[Any]:
+        """The address of each row of a tile; beyond the last row, that of the last."""
+        b = self.b
+        last, found = b.sub(self.count, I64(1)), []
+        for r in range(self.s.tile_rows):
+            entry = self.row_entry(self.min(b.add(row, I64(r)), last), 0)
+            offset = b.add(self.batch["a"], b.load(entry, typ=I64))
+            found.append(self.e.address(self.a, offset, self.dtype))
+        return found
+
+    def _place(self, row: Any, panel: Any) -> Any:
+        """Where the sums of a tile are kept."""
+        if not self.s.in_pieces:
+            return self.sums
+        b, s = self.b, self.s
+        tile = b.add(b.mul(b.udiv(row, I64(s.tile_rows)), self.w["block_panels"]), panel)
+        return self.e.address(self.sums, b.mul(tile, I64(s.tile_rows * s.vectors * LANES)), self.dtype)
+
+    def _multiply(self, pointers: list[Any], column: Any, start_a: Any, start_b: Any) -> list[Any]:
+        """The sums of a tile over a piece of k, row by row."""
+        s, e = self.s, self.e
+        masks = [None] * s.vectors
+        if s.masked:
+            rest = self.b.sub(self.w["n"], column)
+            masks = [e.tail_mask(self.b.sub(rest, I64(LANES * j))) for j in range(s.vectors)]
+        zero = ir.Constant(e.of(self.dtype), None)
+        sums = [zero] * (s.tile_rows * s.vectors)
+        return self._over_k(0, pointers, masks, start_a, start_b, sums)
+
+    def _over_k(
+        self, level: int, pointers: list[Any], masks: list[Any], at_a: Any, at_b: Any, sums: list[Any]
+    ) -> list[Any]:
+        """Loops over the dimensions of k from ``level`` on. Sums are values, so that they stay in registers."""
+        b, s, w = self.b, self.s, self.w
+        if level == s.k:
+            return self._step(pointers, masks, at_a, at_b, sums)
+        inner = level == s.k - 1
+        step_a = I64(1) if inner and s.unit_a else w[f"k{level}.a"]
+        step_b = I64(s.vectors * LANES) if inner and s.packed else w[f"k{level}.b"]
+        count = self.cut if self.cut is not None and level == s.axis else w[f"k{level}.extent"]
+        before, body, after = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
+        b.cbranch(b.icmp_signed(">", count, I64(0)), body, after)
+        b.position_at_end(body)
+        initial = [I64(0), at_a, at_b, *sums]
+        state = [b.phi(x.type) for x in initial]
+        i, a, bb, *inside = state
+        updated = self._over_k(level + 1, pointers, masks, a, bb, inside)
+        following = [b.add(i, I64(1)), b.add(a, step_a), b.add(bb, step_b), *updated]
+        for phi, first, later in zip(state, initial, following, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, b.block)
+        end = b.block
+        b.cbranch(b.icmp_signed("<", following[0], count), body, after)
+        b.position_at_end(after)
+        results = []
+        for old, new in zip(sums, updated, strict=True):
+            phi = b.phi(old.type)
+            phi.add_incoming(old, before)
+            phi.add_incoming(new, end)
+            results.append(phi)
+        return results
+
+    def _step(self, pointers: list[Any], masks: list[Any], at_a: Any, at_b: Any, sums: list[Any]) -> list[Any]:
+        """One k: an outer product of a column of numbers and a row of vectors."""
+        e, b, s = self.e, self.b, self.s
+        vectors = []
+        for j, mask in enumerate(masks):
+            with e.masked(mask):
+                vectors.append(e.load(self.bb, b.add(at_b, I64(j * LANES)), self.dtype))
+        result = []
+        for r, pointer in enumerate(pointers):
+            number = e.load_one(pointer, at_a, self.dtype)
+            for j, vector in enumerate(vectors):
+                old = sums[r * s.vectors + j]
+                if is_float(self.dtype):
+                    result.append(e.fma(number, vector, old))
+                else:
+                    result.append(b.add(old, b.mul(number, vector)))
+        return result
+
+    def _keep(self, sums: list[Any], place: Any, first: Any) -> None:
+        """Store the sums of a tile, or add them to those of the pieces before."""
+        b, e = self.b, self.e
+        zero = ir.Constant(e.of(self.dtype), None)
+        for i, value in enumerate(sums):
+            at = I64(i * LANES)
+            if first is not None:
+                before = b.select(first, zero, e.load(place, at, self.dtype))
+                value = b.fadd(before, value) if is_float(self.dtype) else b.add(before, value)
+            e.store(value, place, at, self.dtype)
+
+    def _finish_tile(self, row: Any, column: Any, place: Any) -> None:
+        b, e, s = self.b, self.e, self.s
+        rows = self.min(I64(s.tile_rows), b.sub(self.count, row))
+        needed = b.ashr(b.add(b.sub(self.w["n"], column), I64(LANES - 1)), I64(4))
+        vectors = I64(1) if s.vectors == 1 else self.min(I64(s.vectors), needed)
+        with e.loop(I64(0), rows) as r, e.loop(I64(0), vectors) as j:
+            at = b.add(b.mul(r, I64(s.vectors)), j)
+            value = e.load(place, b.mul(at, I64(LANES)), self.dtype)
+            self.finish(value, b.add(row, r), b.add(column, b.mul(j, I64(LANES))))
+
+
+class _Sum(_Kernel):
+    """Adds up the partial results of splits, in order; an item is a block of rows of a batch."""
+
+    def item(self, item: Any) -> None:
+        """One item."""
+        b, e, w = self.b, self.e, self.w
+        partial, self.out = self.frame.buffers[:2]
+        batch, row_block = self.divmod(item, w["row_blocks"])
+        self.enter_batch(batch)
+        first = b.mul(row_block, w["block_rows"])
+        count = self.min(w["block_rows"], b.sub(w["m"], first))
+        self.fill_rows(first, count)
+        start = b.mul(b.add(b.mul(batch, w["m"]), first), w["n"])
+        with e.loop(I64(0), count) as row:
+            here = b.add(start, b.mul(row, w["n"]))
+
+            def columns(column: Any, row: Any = row, here: Any = here) -> None:
+                total = e.variable(e.of(self.dtype), ir.Constant(e.of(self.dtype), None))
+                with e.loop(I64(0), w["splits"]) as split:
+                    at = b.add(b.add(here, column), b.mul(split, w["split_step"]))
+                    value, old = e.load(partial, at, self.dtype), b.load(total, typ=e.of(self.dtype))
+                    b.store(b.fadd(old, value) if is_float(self.dtype) else b.add(old, value), total)
+                self._finish(b.load(total, typ=e.of(self.dtype)), row, column)
+
+            self._columns(columns)
+
+    def _columns(self, body: Callable[[Any], None]) -> None:
+        b, e, n = self.b, self.e, self.w["n"]
+        whole = b.and_(n, I64(-LANES)) if self.s.tail else n
+        with e.loop(I64(0), whole, LANES) as column:
+            body(column)
+        if self.s.tail:
+            with e.masked(e.tail_mask(b.sub(n, whole))):
+                body(whole)
+
+
+def _dtype(name: str) -> DType:
+    return getattr(dtypes, name)

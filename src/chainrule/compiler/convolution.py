@@ -1,0 +1,308 @@
+"""From nodes to products: `dot`, and the three derivatives of the convolution form, as one kind of contraction.
+
+A convolution (N, P..., O) has as rows the positions (n, p...), as k the window (k..., c), as columns the outputs o. The
+gradient by the kernel has rows (k..., c) and a sum over (n, p...). In the gradient by the image, a pixel i of the
+padded image gets contributions from the positions p and window places k with p * stride + k * dilation = i: pixels
+whose numbers agree modulo the stride form a product of their own, with every (stride / gcd)-th place of the window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product as combinations
+from typing import Any, NamedTuple
+
+from .. import dtypes
+from ..dtypes import DType
+from .contraction import Finish, Product, lower_product
+from .kernel import Lowered, Ref
+from .packing import Border, pack, pad
+from .tiling import Axis, Tile, choose_tile, collapse, size
+
+__all__ = ["Finish", "Operand", "can_finish", "lower_contraction", "supports"]
+
+# A contiguous right operand is packed too if it is at least as large and is read for at least so many rows: panels
+# keep what is read together in few pages and cache sets.
+_PACK_BYTES = 64 << 10
+_PACK_ROWS = 64
+
+
+class Operand(NamedTuple):
+    """How an input lies in its buffer: shape, and strides in elements."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def supports(dtype: DType) -> bool:
+    """Whether contractions of this dtype are computed natively (16-bit floats: once they are cast to float32)."""
+    return dtype not in dtypes.COMPLEX and dtype not in dtypes.HALF and dtype != dtypes.bool_
+
+
+def can_finish(node_kind: str, static: Mapping[str, Any]) -> bool:
+    """Whether a finish can be fused: results come out in whole rows."""
+    return node_kind != "conv_kernel" and static.get("groups", 1) == 1
+
+
+def lower_contraction(
+    node_kind: str,
+    a: Operand,
+    b: Operand,
+    out_shape: Sequence[int],
+    static: Mapping[str, Any],
+    dtype: DType,
+    finish: Finish | None = None,
+) -> Lowered:
+    """The calls that compute a `dot`, `conv`, `conv_input` or `conv_kernel` node.
+
+    Args:
+        node_kind: the name of the primitive.
+        a, b: its inputs.
+        out_shape: shape of the result, which is dense.
+        static: the static arguments of the primitive.
+        dtype: of both inputs and the result.
+        finish: what to do with the results instead of storing them; see `can_finish`.
+    """
+    lowering = _Lowering(dtype, Lowered([]), finish)
+    if node_kind == "dot":
+        lowering.dot(a, b, **static)
+    else:
+        how = _How(*(tuple(static[name]) for name in ("stride", "padding", "dilation")), static["groups"])
+        getattr(lowering, node_kind)(a, b, tuple(out_shape), how)
+    return lowering.lowered
+
+
+class _How(NamedTuple):
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+class _View(NamedTuple):
+    """An operand in a buffer; ``at`` is the offset of its first element."""
+
+    ref: Ref
+    strides: tuple[int, ...]
+    at: int = 0
+
+
+class _Right(NamedTuple):
+    """The right side of a product, ready for the kernel: contiguous columns; strides of batch and k."""
+
+    ref: Ref
+    panel: int | None
+    batch: tuple[int, ...]
+    k: tuple[int, ...]
+    tile: Tile
+
+
+def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a row-major array, in elements."""
+    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def _needs_packing(columns: list[Axis], n: int, total: int, m: int, itemsize: int) -> bool:
+    if len(columns) > 1 or (columns and columns[0].b != 1):
+        return True
+    return m >= _PACK_ROWS and n * total * itemsize >= _PACK_BYTES
+
+
+@dataclass
+class _Lowering:
+    dtype: DType
+    lowered: Lowered
+    finish: Finish | None
+
+    def ref(self, view: _View) -> Ref:
+        """The buffer of a view, at its first element."""
+        return view.ref._replace(offset=view.ref.offset + view.at * self.dtype.itemsize)
+
+    def right(self, source: Ref, batch: list[Axis], k: list[Axis], columns: list[Axis], m: int) -> _Right:
+        """The right operand, packed if need be."""
+        n, total = size(columns), size(k)
+        tile = choose_tile(self.dtype, m, n)
+        if 0 in (n, total, m, size(batch)) or not _needs_packing(
+            collapse(columns), n, total, m, self.dtype.itemsize
+        ):
+            return _Right(source, None, tuple(x.b for x in batch), tuple(x.b for x in k), tile)
+        packed = pack(source, self.dtype, tile, batch, k, columns, self.lowered)
+        of_batch, of_k = (dense_strides([x.extent for x in axes]) for axes in (batch, k))
+        return _Right(
+            packed.ref,
+            packed.panel,
+            tuple(s * packed.batch_step for s in of_batch),
+            tuple(s * packed.k_step for s in of_k),
+            tile,
+        )
+
+    def multiply(
+        self, a: Ref, b: _Right, batch: list[Axis], rows: list[Axis], k: list[Axis], n: int, row_step: int, **more: Any
+    ) -> None:
+        """Append the product; the strides of ``b`` for the dimensions are those of the right operand."""
+        whole = Product(
+            self.dtype,
+            b.tile,
+            [x._replace(b=s) for x, s in zip(batch, b.batch, strict=True)],
+            rows,
+            [x._replace(b=s) for x, s in zip(k, b.k, strict=True)],
+            n,
+            a,
+            b.ref,
+            Ref("out", 0),
+            row_step,
+            panel=b.panel,
+            **more,
+        )
+        lower_product(whole, self.lowered, self.finish)
+
+    # --- dot ----------------------------------------------------------------------------------------------
+
+    def dot(self, a: Operand, b: Operand, *, contract: Any, batch: Any) -> None:
+        """(batch, a-free, contracted) @ (batch, contracted, b-free) -> (batch, a-free, b-free)."""
+        free_a = [i for i in range(len(a.shape)) if i not in (*contract[0], *batch[0])]
+        free_b = [i for i in range(len(b.shape)) if i not in (*contract[1], *batch[1])]
+        columns = [Axis(b.shape[i], b=b.strides[i]) for i in free_b]
+        m, n = math.prod(a.shape[i] for i in free_a), size(columns)
+        of_batch = dense_strides([a.shape[i] for i in batch[0]])
+        batches = [
+            Axis(a.shape[i], a.strides[i], b.strides[j], s * m * n)
+            for i, j, s in zip(*batch, of_batch, strict=True)
+        ]
+        of_rows = dense_strides([a.shape[i] for i in free_a])
+        rows = [Axis(a.shape[i], a.strides[i], out=s) for i, s in zip(free_a, of_rows, strict=True)]
+        k = [Axis(a.shape[i], a.strides[i], b.strides[j]) for i, j in zip(*contract, strict=True)]
+        right = self.right(Ref("in", 1), batches, k, columns, m)
+        self.multiply(Ref("in", 0), right, batches, rows, k, n, n, batch_rows=m)
+
+    # --- convolution --------------------------------------------------------------------------------------
+
+    def image(self, index: int, operand: Operand, borders: list[Border]) -> _View:
+        """An image as it is, or a copy of it with zeros around."""
+        source = Ref("in", index)
+        if all(x.before == x.after == 0 and x.step == 1 for x in borders):
+            return _View(source, operand.strides)
+        first = Border(operand.shape[0], operand.strides[0], 0, 0)
+        shape = (operand.shape[0], *(x.size for x in borders), operand.shape[-1])
+        padded = pad(source, self.dtype, [first, *borders], operand.shape[-1], operand.strides[-1], self.lowered)
+        return _View(padded, dense_strides(shape))
+
+    def padded(self, index: int, x: Operand, how: _How) -> _View:
+        """An image with the zeros of a convolution around it."""
+        sizes = zip(x.shape[1:-1], x.strides[1:-1], how.padding, strict=True)
+        return self.image(index, x, [Border(n, stride, *both) for n, stride, both in sizes])
+
+    def conv(self, x: Operand, w: Operand, shape: tuple[int, ...], how: _How) -> None:
+        """(N, P..., K... C/G) @ (K... C/G, O/G) -> (N, P..., O/G), for each group."""
+        if 0 in shape:
+            return
+        image = self.padded(0, x, how)
+        outputs, channels = shape[-1] // how.groups, w.shape[-1]
+        batch = [Axis(how.groups, channels * image.strides[-1], outputs * w.strides[0], outputs)]
+        out = dense_strides(shape[:-1])
+        steps = (1, *how.stride)
+        rows = [Axis(n, image.strides[i] * steps[i], out=out[i]) for i, n in enumerate(shape[:-1])]
+        spread = (*how.dilation, 1)
+        k = [Axis(n, image.strides[i + 1] * spread[i], w.strides[i + 1]) for i, n in enumerate(w.shape[1:])]
+        right = self.right(Ref("in", 1), batch, k, [Axis(outputs, b=w.strides[0])], size(rows))
+        self.multiply(self.ref(image), right, batch, rows, k, outputs, shape[-1])
+
+    def conv_kernel(self, x: Operand, y: Operand, shape: tuple[int, ...], how: _How) -> None:
+        """(K... C/G, N P...) @ (N P..., O/G) -> (K... C/G, O/G), for each group, stored as (O/G, K..., C/G)."""
+        if 0 in shape:
+            return
+        image = self.padded(0, x, how)
+        outputs, inner = shape[0] // how.groups, math.prod(shape[1:])
+        batch = [Axis(how.groups, shape[-1] * image.strides[-1], outputs * y.strides[-1], outputs * inner)]
+        out, spread = dense_strides(shape[1:]), (*how.dilation, 1)
+        rows = [Axis(n, image.strides[i + 1] * spread[i], out=out[i]) for i, n in enumerate(shape[1:])]
+        steps = (1, *how.stride)
+        k = [Axis(n, image.strides[i] * steps[i], y.strides[i]) for i, n in enumerate(y.shape[:-1])]
+        right = self.right(Ref("in", 1), batch, k, [Axis(outputs, b=y.strides[-1])], size(rows))
+        self.multiply(self.ref(image), right, batch, rows, k, outputs, 1, column_step=inner)
+
+    def conv_input(self, y: Operand, w: Operand, shape: tuple[int, ...], how: _How) -> None:
+        """(N, H..., K... O/G) @ (K... O/G, C/G) -> (N, H..., C/G), for each group and each set of pixels."""
+        if 0 in shape:
+            return
+        spatial = range(len(how.stride))
+        phases = [
+            [_phase(i, shape[d + 1], w.shape[d + 1], how.stride[d], how.dilation[d], how.padding[d][0])
+             for i in range(min(how.stride[d], shape[d + 1]))]
+            for d in spatial
+        ]  # fmt: skip
+        borders = []
+        for d in spatial:
+            reached = [p for p in phases[d] if p.places]
+            low = max((-p.lowest for p in reached), default=0)
+            high = max((p.highest - (y.shape[d + 1] - 1) for p in reached), default=0)
+            borders.append(Border(y.shape[d + 1], y.strides[d + 1], max(low, 0), max(high, 0)))
+        image = self.image(0, y, borders)
+        outputs, channels = w.shape[0] // how.groups, w.shape[-1]
+        batch = [Axis(how.groups, outputs * image.strides[-1], outputs * w.strides[0], channels)]
+        # The window backwards, so that k runs forward through the image.
+        k = [Axis(w.shape[d + 1], b=-w.strides[d + 1]) for d in spatial] + [Axis(outputs, b=w.strides[0])]
+        last = sum((w.shape[d + 1] - 1) * w.strides[d + 1] for d in spatial)
+        source = self.ref(_View(Ref("in", 1), (), last if 0 not in w.shape else 0))
+        right = self.right(source, batch, k, [Axis(channels, b=w.strides[-1])], math.prod(shape[:-1]))
+        for choice in combinations(*phases):
+            self.pixels(choice, image, borders, right, batch, outputs, shape, w.shape[1:-1])
+
+    def pixels(
+        self, phases: Sequence[_Phase], image: _View, borders: list[Border], right: _Right, batch: list[Axis],
+        outputs: int, shape: tuple[int, ...], window: tuple[int, ...],
+    ) -> None:  # fmt: skip
+        """The product for the pixels of one set in each dimension."""
+        out = dense_strides(shape[:-1])
+        rows = [Axis(shape[0], image.strides[0], out=out[0])]
+        k, k_steps, first, at_a, at_b = [], [], 0, 0, 0
+        for d, p in enumerate(phases):
+            rows.append(Axis(p.count, image.strides[d + 1], out=out[d + 1] * p.stride))
+            k.append(Axis(p.places, image.strides[d + 1] * p.spread))
+            k_steps.append(right.k[d] * p.every)
+            first += p.first * out[d + 1]
+            at_a += (borders[d].before + p.lowest) * image.strides[d + 1]
+            at_b += (window[d] - 1 - p.place - (p.places - 1) * p.every) * right.k[d]
+        k.append(Axis(outputs, image.strides[-1]))
+        if size(k) == 0:
+            at_a = at_b = 0
+        ref = self.ref(_View(right.ref, (), at_b))
+        part = right._replace(ref=ref, k=(*k_steps, right.k[-1]))
+        self.multiply(
+            self.ref(image._replace(at=at_a)), part, batch, rows, k, shape[-1] // max(batch[0].extent, 1), shape[-1],
+            first_row=first,
+        )  # fmt: skip
+
+
+class _Phase(NamedTuple):
+    """Pixels ``first``, ``first + stride``, ... of a dimension, ``count`` of them.
+
+    The places ``place``, ``place + every``, ... of the window, ``places`` of them, reach these pixels; for the last of
+    them, the first pixel belongs to position ``lowest``, and from place to place positions change by ``spread``.
+    """
+
+    first: int
+    stride: int
+    count: int
+    place: int
+    every: int
+    places: int
+    spread: int
+    lowest: int
+
+    @property
+    def highest(self) -> int:
+        """The position that the first place has for the last pixel."""
+        return self.lowest + (self.places - 1) * self.spread + self.count - 1
+
+
+def _phase(first: int, n: int, window: int, stride: int, dilation: int, before: int) -> _Phase:
+    common = math.gcd(dilation, stride)
+    every, spread = stride // common, dilation // common
+    fitting = [k for k in range(min(every, window)) if (first + before - dilation * k) % stride == 0]
+    place = fitting[0] if fitting else 0
+    places = -(-(window - place) // every) if fitting else 0
+    lowest = (first + before - dilation * place) // stride - (places - 1) * spread
+    return _Phase(first, stride, -(-(n - first) // stride), place, every, places, spread, lowest)

@@ -1,0 +1,308 @@
+"""Fusion: which operations share a loop.
+
+A cluster becomes one kernel. It runs over ``n`` elements in row-major order, seen as rows of ``c`` elements where it
+reduces rows. Within it a value is
+
+    full   one element for each of the n
+    row    one for each row: the result of a reduction over the rows, or a map of such
+    late   complete only when the whole kernel is: a reduction over columns, or over everything
+
+Clusters are numbered, and an operation may join the one that makes its newest input, or a younger one that reads what
+it reads. So every cluster reads from older ones only: there can be no circle, and the order of numbers is an order in
+which to run them. The work is linear in the number of operations.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from ..graph.ir import Value
+from .convolution import can_finish
+from .ops import Op, Ops
+from .views import View, boundaries, chain, is_flat
+
+MAX_OPS = 64
+MAX_BUFFERS = 32
+MAX_STAGES = 6
+
+FULL, ROW, LATE = "full", "row", "late"
+
+
+@dataclass(eq=False)
+class Reduction:
+    """How a reduction sees its input.
+
+    ``row``: over the last ``c`` elements of each row; ``column``: ``o`` blocks of ``m`` rows of ``c`` elements, over the
+    rows; ``all``: over everything.
+    """
+
+    kind: str
+    o: int = 1
+    m: int = 1
+    c: int = 1
+
+
+@dataclass(eq=False)
+class Cluster:
+    """Operations that become one kernel.
+
+    Attributes:
+        kind: "loop", "fill" (a reduction over nothing), "product" (a contraction with maps appended), "closed" (one that takes none), or that of its only
+            operation.
+        n: number of elements that it runs over.
+        row: length of the rows that it reduces, if it does.
+        column: shape (o, m, c) of its reductions over columns, if any.
+        total: whether it reduces everything.
+        members: for each value made within, whether it is full, row or late.
+        stages: for each member, after how many row reductions it is known.
+        cuts: boundaries of the dims of all that it reads.
+    """
+
+    kind: str
+    number: int
+    n: int
+    ops: list[Op] = field(default_factory=list)
+    row: int | None = None
+    column: tuple[int, int, int] | None = None
+    total: bool = False
+    members: dict[Value, str] = field(default_factory=dict)
+    stages: dict[Value, int] = field(default_factory=dict)
+    cuts: set[int] = field(default_factory=set)
+    reads: dict[Value, None] = field(default_factory=dict)
+    reductions: dict[Op, Reduction] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.n // self.row if self.row else 1
+
+
+def classify(view: View, axes: tuple[int, ...]) -> tuple[Reduction, View]:
+    """How to reduce a view over axes, and the view in the order in which to go through it."""
+    reduced = math.prod(view.shape[a] for a in axes)
+    if reduced == view.size:
+        return Reduction("all"), view
+    ndim = len(view.shape)
+    real = [a for a in range(ndim) if view.shape[a] != 1]
+    over = [a for a in real if a in axes]
+    kept = [a for a in real if a not in axes]
+    if kept[-1] < over[0]:  # all reduced axes are last
+        return Reduction("row", c=reduced), _in_order(view, kept + over)
+    last = over[-1]
+    inner = [a for a in kept if a > last]
+    if inner:
+        outer = [a for a in kept if a < last]
+        o = math.prod(view.shape[a] for a in outer)
+        c = math.prod(view.shape[a] for a in inner)
+        return Reduction("column", o, reduced, c), _in_order(view, outer + over + inner)
+    return Reduction("row", c=reduced), _in_order(view, kept + over)
+
+
+def _in_order(view: View, axes: list[int]) -> View:
+    return view.permute(axes)
+
+
+def clusters(ops: Ops) -> list[Cluster]:
+    """Group the operations; the result is in an order in which to run them."""
+    made = _Clusters()
+    for op in ops.list:
+        made.add(op)
+    return made.list
+
+
+class _Clusters:
+    def __init__(self) -> None:
+        self.list: list[Cluster] = []
+        self.home: dict[Value, Cluster] = {}
+        self.readers: dict[Value, Cluster] = {}
+
+    def add(self, op: Op) -> None:
+        if op.kind in ("map", "reduce") and all(v.size == 0 for v in op.outputs):
+            return
+        if op.kind == "map":
+            self._map(op)
+        elif op.kind == "reduce" and op.inputs[0].size:
+            self._reduce(op)
+        else:
+            size = op.outputs[0].size if op.outputs else 0
+            kind = op.kind if op.kind != "product" or can_finish(op.name, op.static) else "closed"
+            kind = "fill" if kind == "reduce" else kind  # a reduction over nothing
+            self._enter(op, self._new(kind, size), FULL)
+
+    def _new(self, kind: str, n: int) -> Cluster:
+        cluster = Cluster(kind, len(self.list), n)
+        self.list.append(cluster)
+        return cluster
+
+    def _candidates(self, op: Op) -> list[Cluster]:
+        """Clusters that it may join: the one of its newest input, and younger ones that read what it reads."""
+        newest = max((self.home[v.root].number for v in op.inputs if v.root in self.home), default=-1)
+        found = [self.list[newest]] if newest >= 0 else []
+        siblings = {self.readers[v.root] for v in op.inputs if v.root in self.readers and v.size > 1}
+        found += [c for c in siblings if c.number > newest]
+        return [c for c in sorted(found, key=lambda c: -c.number) if _has_room(c, op)]
+
+    def _enter(self, op: Op, cluster: Cluster, level: str, stage: int = 0) -> None:
+        cluster.ops.append(op)
+        for out in op.outputs:
+            cluster.members[out] = level
+            cluster.stages[out] = stage
+            self.home[out] = cluster
+        for view in op.inputs:
+            if view.root not in cluster.members:
+                cluster.reads[view.root] = None
+                self.readers[view.root] = cluster
+
+    # --- maps ---------------------------------------------------------------------------------------------
+
+    def _map(self, op: Op) -> None:
+        for cluster in self._candidates(op):
+            if self._join_full(op, cluster) or self._join_row(op, cluster):
+                return
+        cluster = self._new("loop", math.prod(op.shape))
+        if not self._join_full(op, cluster):
+            raise AssertionError(f"{op.name} fits no loop of its own")
+
+    def _join_full(self, op: Op, cluster: Cluster) -> bool:
+        """Enter as an operation on all elements."""
+        if math.prod(op.shape) != cluster.n or cluster.kind not in ("loop", "product"):
+            return False
+        cuts = set(cluster.cuts)
+        stage = 0
+        for view in _read(op):
+            level = cluster.members.get(view.root)
+            if level == FULL and _aligned(view):
+                pass
+            elif level == ROW and _one_per_row(view, cluster):
+                pass
+            elif level is not None:
+                return False
+            else:
+                cuts |= boundaries(view.dims)
+            stage = max(stage, cluster.stages.get(view.root, 0))
+        if not _fits(cluster, cuts, cluster.row, bool(cluster.column)):
+            return False
+        cluster.cuts = cuts
+        self._enter(op, cluster, FULL, stage)
+        return True
+
+    def _join_row(self, op: Op, cluster: Cluster) -> bool:
+        """Enter as an operation on one element of each row."""
+        if not cluster.row or math.prod(op.shape) != cluster.rows or op.name == "random_bits":
+            return False
+        cuts = set(cluster.cuts)
+        stage, inside = 0, False
+        for view in op.inputs:
+            level = cluster.members.get(view.root)
+            if level == ROW and _aligned(view):
+                inside = True
+            elif level is not None:
+                return False
+            else:
+                cuts |= {cut * cluster.row for cut in boundaries(view.dims)}
+            stage = max(stage, cluster.stages.get(view.root, 0))
+        if not inside or not _fits(cluster, cuts, cluster.row, bool(cluster.column)):
+            return False
+        cluster.cuts = cuts
+        self._enter(op, cluster, ROW, stage)
+        return True
+
+    # --- reductions ---------------------------------------------------------------------------------------
+
+    def _reduce(self, op: Op) -> None:
+        how, view = classify(op.inputs[0], op.static["axes"])
+        op.inputs = (view,)
+        for cluster in self._candidates(op):
+            if self._join_reduction(op, how, view, cluster):
+                return
+        if not self._join_reduction(op, how, view, self._new("loop", view.size)):
+            raise AssertionError(f"{op.name} fits no loop of its own")
+
+    def _join_reduction(self, op: Op, how: Reduction, view: View, cluster: Cluster) -> bool:
+        if cluster.kind != "loop" or cluster.n != view.size:
+            return False
+        level = cluster.members.get(view.root)
+        if level is not None and not (level == FULL and _aligned(view)):
+            return False
+        cuts = set(cluster.cuts)
+        if level is None:
+            cuts |= boundaries(view.dims)
+        row, column, total = cluster.row, cluster.column, cluster.total
+        if how.kind == "row":
+            row = how.c
+        elif how.kind == "column":
+            column = (how.o, how.m, how.c)
+        else:
+            total = True
+        if not _compatible(cluster, row, column, total):
+            return False
+        cuts |= {row} if row else set()
+        cuts |= {column[2], column[1] * column[2]} if column else set()
+        stage = cluster.stages.get(view.root, 0)
+        if not _fits(cluster, cuts, row, bool(column)) or stage >= MAX_STAGES:
+            return False
+        cluster.row, cluster.column, cluster.total, cluster.cuts = row, column, total, cuts
+        cluster.reductions[op] = how
+        self._enter(op, cluster, ROW if how.kind == "row" else LATE, stage + 1)
+        return True
+
+
+def _read(op: Op) -> tuple[View, ...]:
+    """The views that are read element by element; the state of a random draw is read once."""
+    return () if op.name == "random_bits" else op.inputs
+
+
+def _has_room(cluster: Cluster, op: Op) -> bool:
+    return len(cluster.ops) < MAX_OPS and len(cluster.reads) + len(cluster.members) + len(op.inputs) < MAX_BUFFERS * 2
+
+
+def _aligned(view: View) -> bool:
+    """Whether element i of the view is element i of its root."""
+    return view.is_whole
+
+
+def _one_per_row(view: View, cluster: Cluster) -> bool:
+    """Whether all elements of a row of the view are the row's one element of its root."""
+    if view.offset or not cluster.row:
+        return False
+    dims = view.dims
+    return dims in (((cluster.rows, 1), (cluster.row, 0)), ((cluster.row, 0),) if cluster.rows == 1 else ())
+
+
+def _fits(cluster: Cluster, cuts: set[int], row: int | None, column: bool) -> bool:
+    """Whether all that is read can be gone through in common dims."""
+    ordered = chain(cuts)
+    if row and column and any(1 < cut < row for cut in cuts):
+        return False
+    if ordered is None or (ordered and cluster.n % ordered[-1]):
+        return False
+    if cluster.kind == "product":
+        columns = columns_of(cluster.ops[0])
+        return all(cut >= columns for cut in ordered) and chain(cuts | {columns}) is not None
+    return len(ordered) <= 6
+
+
+def columns_of(op: Op) -> int:
+    """Length of a row of a product's result, in the sense of a matrix."""
+    shape = op.outputs[0].shape
+    if op.name != "dot":
+        return shape[-1]
+    second = op.inputs[1]
+    used = {*op.static["contract"][1], *op.static["batch"][1]}
+    return math.prod(n for axis, n in enumerate(second.shape) if axis not in used)
+
+
+def _compatible(cluster: Cluster, row: int | None, column: tuple[int, int, int] | None, total: bool) -> bool:
+    if cluster.row is not None and row != cluster.row:
+        return False
+    if cluster.column is not None and column != cluster.column:
+        return False
+    if total and (row or column):
+        return False
+    return not (row and column and (column[0] != 1 or column[2] != row))
+
+
+def flat(view: View) -> bool:
+    """Whether a view is consecutive elements from its beginning on."""
+    return is_flat(view.dims) and view.offset == 0

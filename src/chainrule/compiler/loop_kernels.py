@@ -1,0 +1,203 @@
+"""Kernels of clusters: from fused operations to calls.
+
+A reduction over columns or everything gives a partial result for each chunk, and a second kernel combines them in
+their order; both depend on shapes alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+
+from ..graph.ir import Value
+from .fusion import Cluster, columns_of
+from .kernel import Call, Code, Frame, Lowered, Ref
+from .loop_code import Body, LoopBody, Words, combine, identity, write_loop
+from .loops import Leaf, Loop, Scalar, accumulated
+from .ops import Op
+from .vector import I64, LANES, Emitter
+
+
+class Kernel(NamedTuple):
+    """How a cluster is computed: its calls, and the values that the refs "in" and "out" number."""
+
+    lowered: Lowered
+    inputs: list[Value]
+    outputs: list[Value]
+
+
+# --- what decides the code --------------------------------------------------------------------------------
+
+
+def describe(loop: Loop, words: Words) -> str:
+    """All that the code of a loop depends on, as text."""
+    number: dict[Any, str] = {}
+    buffers = {root: i for i, root in enumerate(loop.buffers)}
+    lines = [
+        f"{loop.structure} w{loop.width()} dims{len(loop.extents)} parts{loop.parts_dims if loop.parts > 1 else 0}"
+        f" row{loop.cluster.row if loop.parts > 1 else ''} inner{loop.inner if loop.static else '?'}"
+    ]
+    for leaf in loop.leaves.values():
+        number[leaf] = f"L{len(number)}"
+        lines.append(f"{number[leaf]}={_leaf_text(leaf, buffers)}")
+    for value in loop.cluster.members:
+        if value not in loop.maker:
+            number[value] = "product"
+    for op in loop.ops:
+        out = op.outputs[0]
+        number[out] = f"v{len(number)}"
+        static = {} if op.kind == "reduce" or op.name == "random_bits" else op.static
+        how = loop.cluster.reductions[op].kind if op.kind == "reduce" else ""
+        args = ",".join(number[s] for s in loop.args[op])
+        types = ",".join(v.root.dtype.name for v in op.inputs)
+        lines.append(
+            f"{number[out]}:{out.dtype.name}@{loop.cluster.stages[out]}={op.name}({args};{types}){_text(static)}{how}"
+        )
+    marks = [("stored", loop.stored), ("saved", loop.saved)]
+    lines += [f"{what}:" + ",".join(number[v] for v in values) for what, values in marks]
+    lines.append("late:" + ",".join(f"{number[op.outputs[0]]}:{words.late_dtype(op).name}" for op in loop.late))
+    return "\n".join(lines)
+
+
+def _leaf_text(leaf: Leaf | Scalar, buffers: dict[Value, int]) -> str:
+    if isinstance(leaf, Scalar):
+        return f"const:{leaf.root.dtype.name}"
+    strides = "".join("1" if s else "0" for s in leaf.outer)
+    inner = str(leaf.inner) if leaf.inner in (0, 1) else "s"
+    return f"{leaf.level}:{leaf.root.dtype.name}:b{buffers[leaf.root]}:{strides}:{inner}"
+
+
+def _text(static: Any) -> str:
+    return "{" + ",".join(f"{k}={v}" for k, v in static.items()) + "}"
+
+
+# --- loops ------------------------------------------------------------------------------------------------
+
+
+def loop_kernel(cluster: Cluster, stored: set[Value], constants: dict[Value, np.ndarray]) -> Kernel:
+    """The calls that compute a cluster of maps and reductions."""
+    loop = Loop(cluster, stored, constants)
+    items, grain = loop.division()
+    chunks = -(-items // grain) if items else 0
+    partial = bool(loop.late) and loop.structure != "columns" and chunks > 1
+    words = Words(loop, partial=partial)
+    outputs = [*loop.stored, *(op.outputs[0] for op in loop.late)]
+    refs = [Ref("in", i) for i in range(len(loop.buffers))]
+    refs += [Ref("out", i) for i in range(len(loop.stored))]
+    temps: list[int] = []
+    more: list[Call] = []
+    for i, op in enumerate(loop.late):
+        target = Ref("out", len(loop.stored) + i)
+        if not partial:
+            refs.append(target)
+            continue
+        columns = cluster.column[2] if cluster.reductions[op].kind == "column" else 1  # type: ignore[index]
+        temps.append(chunks * columns * accumulated(op).itemsize)
+        part = Ref("temp", len(temps) - 1)
+        refs.append(part)
+        more.append(_combining(op, part, target, chunks, columns))
+    key = "loop\n" + describe(loop, words)
+
+    def build(module: ir.Module, name: str) -> None:
+        frame = Frame(module, name, len(refs), len(words.values), loop.width())
+        written = Words(loop, frame.words, partial)
+        write_loop(loop, frame, LoopBody(loop, frame, frame.buffers, written), written)
+        frame.done()
+
+    call = Call(Code(key, build), tuple(refs), tuple(words.values), items, grain, loop.flops, words.scratch_size)
+    call.ns = loop.work_ns * cluster.n
+    return Kernel(Lowered([call, *more], temps), loop.buffers, outputs)
+
+
+def _combining(op: Op, part: Ref, target: Ref, chunks: int, columns: int) -> Call:
+    """Combine the partial results of chunks, in their order."""
+    dtype, out = accumulated(op), op.outputs[0].dtype
+    write = _combine_columns if columns > 1 else _combine_total
+    key = f"combine {op.name} {dtype.name} {out.name} {columns > 1}"
+
+    def build(module: ir.Module, name: str) -> None:
+        frame = Frame(module, name, 2, 2)
+        write(frame, op.name, dtype, out)
+        frame.done()
+
+    items = -(-columns // LANES)
+    call = Call(Code(key, build), (part, target), (chunks, columns), items, max(1, items), chunks * columns)
+    call.ns = 0.3 * chunks * columns
+    return call
+
+
+def _combine_columns(frame: Frame, name: str, dtype: Any, out: Any) -> None:
+    b, e = frame.b, frame.e
+    source, target = frame.buffers
+    chunks, columns = frame.words
+    with e.loop(frame.begin, frame.end) as item:
+        at = b.mul(item, I64(LANES))
+        with e.masked(e.tail_mask(b.sub(columns, at))):
+            total = e.variable(e.of(dtype), identity(e, name, dtype))
+            with e.loop(I64(0), chunks) as i:
+                value = e.load(source, b.add(b.mul(i, columns), at), dtype)
+                b.store(combine(e, name, b.load(total, typ=e.of(dtype)), value, dtype), total)
+            e.store(b.load(total, typ=e.of(dtype)), target, at, out)
+
+
+def _combine_total(frame: Frame, name: str, dtype: Any, out: Any) -> None:
+    b, e = frame.b, frame.e
+    source, target = frame.buffers
+    one = Emitter(b, 1, frame.status)
+    total = one.variable(one.of(dtype), identity(one, name, dtype))
+    with one.loop(I64(0), frame.words[0]) as i:
+        value = one.load(source, i, dtype)
+        b.store(combine(one, name, b.load(total, typ=one.of(dtype)), value, dtype), total)
+    one.store(b.load(total, typ=one.of(dtype)), target, I64(0), out)
+    del e
+
+
+# --- maps appended to a contraction -----------------------------------------------------------------------
+
+
+class Appended:
+    """The maps of a cluster that begins with a contraction, applied to its result while that is in registers."""
+
+    def __init__(self, cluster: Cluster, stored: set[Value], constants: dict[Value, np.ndarray]) -> None:
+        self.product = cluster.ops[0].outputs[0]
+        self.loop = Loop(cluster, stored, constants, columns=columns_of(cluster.ops[0]))
+        self.words = Words(self.loop)
+        self.keeps_product = self.product in stored
+        self.outputs = [*([self.product] if self.keeps_product else []), *self.loop.stored]
+
+    @property
+    def key(self) -> str:
+        """What its code depends on."""
+        return f"{describe(self.loop, self.words)}\nkeeps:{self.keeps_product}"
+
+    def emit(self, frame: Frame, pointers: list[Any], words: list[Any]) -> Any:
+        """Begin in a kernel; return what is to be done with 16 finished columns of a row."""
+        loop, dtype = self.loop, self.product.dtype
+        written = Words(loop, words)
+        first = len(loop.buffers)
+        own = pointers[first] if self.keeps_product else None
+        targets = pointers[first + 1 :] if self.keeps_product else pointers[first:]
+        body = Body(loop, frame, [*pointers[:first], *targets], written)
+        b = frame.b
+
+        def finish(e: Emitter, value: Any, row: Any, col: Any) -> None:
+            body.e = e
+            body.at_row(row)
+            if own is not None:
+                e.store(value, own, b.add(body.base, col), dtype)
+            body.elements(col, known={self.product: value})
+
+        return finish
+
+
+def constant_fill(op: Op) -> np.ndarray:
+    """What a reduction over nothing gives."""
+    from .loop_code import neutral
+
+    out = op.outputs[0]
+    value = 0 if op.name == "reduce_sum" else neutral(op.name, out.dtype)
+    return np.full(out.shape, value, out.dtype)
+
+

@@ -1,0 +1,282 @@
+"""Fused loops: what a cluster needs to know before its code is written.
+
+The elements of a cluster are rows of ``inner`` elements; each thing that it reads is a leaf with a stride for every
+dim of the rows and one within a row. Extents and strides are numbers of the call, so that another batch size is the
+same code; what shapes the code is in `Loop.key`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..graph.ir import Value
+from . import elementwise
+from .fusion import FULL, LATE, ROW, Cluster, Reduction
+from .ops import Op, accumulator
+from .vector import LANES
+from .views import View, chain, joined, refined
+
+BLOCK = 1024
+"""Elements of one item of a loop without rows."""
+
+STATIC = 1024
+"""Rows up to this length have it in their code."""
+
+CHUNK_NS = 30_000
+"""About so much work makes a chunk that a thread takes."""
+
+RECOMPUTED = 8
+"""What costs at most this many operations is computed again in a later pass over a row instead of being kept."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """Something that is read: a view, its strides by dim of the rows, and the stride within a row.
+
+    ``level`` is "scalar" for one element, "row" for one a row, "full" for the rest; "item" for what maps on row
+    values read; "state" for the state of a random draw.
+    """
+
+    root: Value
+    offset: int
+    level: str
+    outer: tuple[int, ...] = ()
+    inner: int = 0
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A constant that is a number of the call."""
+
+    bits: int
+    root: Value
+
+
+class Loop:
+    """A cluster, analysed.
+
+    Args:
+        cluster: its operations.
+        stored: the members that others need, in a buffer each.
+        constants: values of the graph that are known.
+        columns: for maps that are appended to a contraction, the length of its rows.
+
+    Attributes:
+        structure: "flat", "rows", "reduce" (of rows) or "columns" (of several blocks of rows).
+        extents: of the dims of the rows, outermost first.
+        inner: length of a row.
+        parts: how many rows in this sense one reduced row has.
+    """
+
+    def __init__(
+        self, cluster: Cluster, stored: set[Value], constants: dict[Value, np.ndarray], columns: int | None = None
+    ) -> None:
+        self.cluster = cluster
+        self.columns = columns
+        self.ops = [op for op in cluster.ops if op.kind in ("map", "reduce")]
+        self.maker = {out: op for op in self.ops for out in op.outputs}
+        self._factor()
+        self.constants = constants
+        self.leaves: dict[Any, Leaf | Scalar] = {}
+        self.args = {op: [self._source(op, view) for view in op.inputs] for op in self.ops}
+        self.stored = [v for op in cluster.ops for v in op.outputs if v in stored and op.kind in ("map", "reduce")]
+        self.late = [op for op in self.ops if op.kind == "reduce" and cluster.members[op.outputs[0]] == LATE]
+        self.stages = max([cluster.stages[v] for v in cluster.members], default=0)
+        self.saved = self._saved()
+
+    # --- dims ---------------------------------------------------------------------------------------------
+
+    def _factor(self) -> None:
+        cluster = self.cluster
+        fixed = {cut for cut in (cluster.row, self.columns) if cut and cut > 1}
+        if cluster.column:
+            _, m, c = cluster.column
+            fixed |= {cut for cut in (c, m * c) if cut > 1}
+        ordered = chain(cluster.cuts | fixed | ({cluster.n} if cluster.n > 1 else set())) or []
+        views = [v for op in self.ops for v in self._full_views(op)]
+        strides = [refined(v.dims, ordered) for v in views]
+        self.ordered = joined(ordered, strides, fixed)
+        if self.columns is not None:
+            self.inner = self.columns
+            outer = [cut // self.columns for cut in self.ordered if cut > self.columns]
+        else:
+            self.inner = self.ordered[0] if self.ordered else 1
+            outer = [cut // self.inner for cut in self.ordered[1:]]
+        self.extents = _extents(outer)
+        self.rows = cluster.n // max(self.inner, 1)
+        self.parts = cluster.row // self.inner if cluster.row else 1
+        self.parts_dims = sum(1 for cut in self.ordered[1:] if cut <= (cluster.row or 0))
+        if cluster.row:
+            self.structure = "reduce"
+        elif cluster.column and cluster.column[0] > 1:
+            self.structure = "columns"
+        else:
+            self.structure = "rows" if len(self.ordered) > 1 else "flat"
+        self.static = self.structure != "flat" and self.inner <= STATIC
+
+    def _full_views(self, op: Op) -> list[View]:
+        """Views that run over all elements and come from outside."""
+        cluster = self.cluster
+        if op.name == "random_bits" or (op.kind == "map" and self._is_row(op)):
+            return []
+        return [v for v in op.inputs if v.root not in cluster.members]
+
+    def _is_row(self, op: Op) -> bool:
+        return self.cluster.members[op.outputs[0]] == ROW and op.kind == "map"
+
+    def _source(self, op: Op, view: View) -> Any:
+        """A member, or a leaf."""
+        root = view.root
+        if root in self.cluster.members:
+            return root
+        if op.name == "random_bits":
+            return self._leaf(Leaf(root, view.offset, "state"))
+        constant = self.constants.get(root)
+        if constant is not None and constant.size == 1:
+            return self._leaf(Scalar(word_of(constant.reshape(())[()], root.dtype), root))
+        if self._is_row(op):
+            above = [cut // self.cluster.row for cut in self.ordered if cut > (self.cluster.row or 1)]
+            return self._leaf(Leaf(root, view.offset, "item", refined(view.dims, above)))
+        strides = refined(view.dims, self.ordered)
+        outer, inner = (strides[:-1], strides[-1]) if strides else ((), 0)
+        if self.columns == 1:
+            outer, inner = strides, 0
+        if not any(strides):
+            return self._leaf(Leaf(root, view.offset, "scalar"))
+        return self._leaf(Leaf(root, view.offset, "full" if inner else "row", outer, inner))
+
+    def _leaf(self, leaf: Leaf | Scalar) -> Leaf | Scalar:
+        return self.leaves.setdefault(leaf, leaf)
+
+    @property
+    def buffers(self) -> list[Value]:
+        """What is read, a buffer each."""
+        return list(dict.fromkeys(leaf.root for leaf in self.leaves if isinstance(leaf, Leaf)))
+
+    # --- passes over a row --------------------------------------------------------------------------------
+
+    def wanted(self, stage: int) -> list[Value]:
+        """What the pass of this stage is for: values to store or to keep, and inputs of reductions."""
+        cluster = self.cluster
+        found = [
+            v for v in [*self.stored, *self.saved]
+            if cluster.members[v] == FULL and cluster.stages[v] == stage and self.maker[v].kind == "map"
+        ]  # fmt: skip
+        return list(dict.fromkeys(found))
+
+    def reductions(self, stage: int) -> list[Op]:
+        """Reductions that take in the elements in the pass of this stage."""
+        return [op for op in self.ops if op.kind == "reduce" and self.cluster.stages[op.outputs[0]] == stage + 1]
+
+    def row_maps(self, stage: int) -> list[Op]:
+        """Maps on row values that are known after the pass before this stage."""
+        return [op for op in self.ops if self._is_row(op) and self.cluster.stages[op.outputs[0]] == stage]
+
+    def again(self, value: Value) -> bool:
+        """Whether a value is cheap enough to be computed again."""
+        return self._weight(value) <= RECOMPUTED
+
+    def _weight(self, value: Value) -> float:
+        if self.cluster.members.get(value) != FULL or value not in self.maker:
+            return 0.5 if value not in self.maker else 0.0
+        op = self.maker[value]
+        if op.name == "random_bits":
+            return math.inf
+        weight = float(elementwise.cost(op.name, value.dtype))
+        for source in self.args[op]:
+            if isinstance(source, Value):
+                weight += self._weight(source)
+            if weight > RECOMPUTED:
+                return math.inf
+        return weight
+
+    def _saved(self) -> list[Value]:
+        """Values of one pass that a later one needs and that are kept in scratch memory."""
+        self.saved: list[Value] = []
+        if self.structure != "reduce":
+            return []
+        for stage in range(self.stages, 0, -1):
+            pending = [*self.wanted(stage), *(op.inputs[0].root for op in self.reductions(stage))]
+            seen: set[Value] = set()
+            while pending:
+                value = pending.pop()
+                if value in seen or self.cluster.members.get(value) != FULL or value not in self.maker:
+                    continue
+                seen.add(value)
+                if self.cluster.stages[value] < stage and not self.again(value):
+                    if value not in self.stored and value not in self.saved:
+                        self.saved.append(value)
+                    continue
+                pending += [s for s in self.args[self.maker[value]] if isinstance(s, Value)]
+        return self.saved
+
+    # --- numbers of the call ------------------------------------------------------------------------------
+
+    @property
+    def work_ns(self) -> float:
+        """Rough time of one element, in nanoseconds."""
+        flops = sum(elementwise.cost(op.name, op.outputs[0].dtype) for op in self.ops if op.kind == "map")
+        flops += sum(1 for op in self.ops if op.kind == "reduce")
+        moved = sum(leaf.root.dtype.itemsize for leaf in self.leaves if isinstance(leaf, Leaf) and leaf.level == "full")
+        moved += sum(v.dtype.itemsize for v in self.stored)
+        strided = sum(1 for leaf in self.leaves if isinstance(leaf, Leaf) and leaf.inner not in (0, 1))
+        return 0.02 * flops + 0.04 * moved + 0.5 * strided
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations in all."""
+        total = 0
+        for op in self.ops:
+            size = op.inputs[0].size if op.kind == "reduce" else op.outputs[0].size
+            total += size * (1 if op.kind == "reduce" else elementwise.cost(op.name, op.outputs[0].dtype))
+        return total
+
+    def division(self) -> tuple[int, int]:
+        """Items, and how many of them make a chunk; a function of shapes alone."""
+        each = {
+            "flat": (-(-self.cluster.n // BLOCK), BLOCK),
+            "rows": (self.rows, self.inner),
+            "reduce": (self.rows // self.parts, self.inner * self.parts),
+            "columns": (self.cluster.column[0] if self.cluster.column else 1, 0),
+        }
+        items, size = each[self.structure]
+        size = size or self.cluster.n // max(items, 1)
+        grain = max(1, int(CHUNK_NS / max(size * self.work_ns, 1e-3)))
+        if self.late:  # a partial result for each chunk: few, but short sums
+            grain = max(grain, -(-items // 256))
+        return items, min(grain, max(items, 1))
+
+    def width(self) -> int:
+        """Lanes of the code."""
+        return 1 if self.cluster.n == 1 else LANES
+
+
+def _extents(outer: list[int]) -> list[int]:
+    """Extents of dims, outermost first, from their boundaries, innermost first."""
+    extents, low = [], 1
+    for high in outer:
+        extents.append(high // low)
+        low = high
+    return extents[::-1]
+
+
+def word_of(number: Any, dtype: Any) -> int:
+    """A constant as a 64-bit word: a floating one as the bits of its float64."""
+    if dtype in dtypes.FLOATING:
+        return int(np.float64(number).view(np.int64))
+    return int(np.array(int(number) & 0xFFFFFFFFFFFFFFFF, np.uint64).view(np.int64))
+
+
+def reduction_of(cluster: Cluster, op: Op) -> Reduction:
+    """How a reduction of the cluster sees its input."""
+    return cluster.reductions[op]
+
+
+def accumulated(op: Op) -> Any:
+    """The dtype in which a reduction adds up."""
+    return accumulator(op.outputs[0].dtype)

@@ -1,0 +1,183 @@
+"""From the nodes of a graph to operations on buffers.
+
+Nodes that only look at elements in another way become views. What is left are operations with a kind:
+
+    map       each element of the result from one element of each input (repeated as needed)
+    reduce    over some axes
+    product   contractions and convolutions: a kernel that maps may be appended to
+    kernel    a kernel of its own: windows, gathers, sorts, ...
+    control   scan, cond, while
+    host      the NumPy reference, called from native code
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import dtypes
+from ..dtypes import DType
+from ..graph.ir import Graph, Node, TensorType, Value
+from . import elementwise
+from .library import can_contract, lowering_of
+from .views import LOOKS, View, through, whole
+
+REDUCTIONS = frozenset(
+    {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_any", "reduce_all"}
+)
+
+
+@dataclass(eq=False)
+class Op:
+    """An operation: what it reads, and the values that it makes, each in a buffer of its own order.
+
+    Attributes:
+        kind: see above.
+        name: the primitive's name.
+        shape: of a map, the shape over which it runs.
+        inputs: views of what it reads; those of a map have its shape, those of kernels are whole buffers.
+        outputs: what it makes.
+        node: the node that it comes from, if any: its static arguments and source line.
+    """
+
+    kind: str
+    name: str
+    shape: tuple[int, ...]
+    inputs: tuple[View, ...]
+    outputs: tuple[Value, ...]
+    static: Mapping[str, Any]
+    node: Node | None = None
+    lowered: Any = None
+
+    @property
+    def source(self) -> str:
+        """The user's line."""
+        return self.node.source if self.node is not None else ""
+
+
+class Ops:
+    """The operations of a graph in order, and how each of its values looks at a buffer."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.list: list[Op] = []
+        self._views: dict[Value, View] = {}
+        for node in graph.nodes:
+            self._add(node)
+
+    def view(self, value: Value) -> View:
+        """How a value looks at a buffer."""
+        found = self._views.get(value)
+        if found is None:
+            found = self._views[value] = whole(value)
+        return found
+
+    def buffer(self, value: Value) -> Value:
+        """A buffer that holds the value in its own order, copied if need be."""
+        view = self.view(value)
+        return view.root if view.is_whole else self._copied(view, value).root
+
+    def fresh(self, value: Value, taken: set[Value]) -> Value:
+        """A buffer as `buffer` gives it, but none of those ``taken``."""
+        root = self.buffer(value)
+        return self._copied(whole(root), value).root if root in taken else root
+
+    def _copied(self, view: View, value: Value) -> View:
+        made = Value(self.graph, TensorType(tuple(value.shape), value.dtype))
+        self._map("alias", view.shape, (view,), made, {}, value.node)
+        return whole(made)
+
+    def _map(
+        self, name: str, shape: Sequence[int], inputs: tuple[View, ...], out: Value, static: Any, node: Node | None
+    ) -> None:
+        self.list.append(Op("map", name, tuple(shape), inputs, (out,), static, node))
+
+    # --- nodes --------------------------------------------------------------------------------------------
+
+    def _add(self, node: Node) -> None:
+        name = node.primitive.name
+        if name in LOOKS:
+            self._look(node)
+        elif node.primitive.lowering == "control":
+            inputs = tuple(whole(self.buffer(v)) for v in node.inputs)
+            self.list.append(Op("control", name, (), inputs, node.outputs, node.static, node))
+        elif name in REDUCTIONS and not _complex(node):
+            self._reduce(node)
+        elif name == "random_bits":
+            out = node.outputs[0]
+            self._map(name, out.shape, (whole(self.buffer(node.inputs[0])),), out, node.static, node)
+        elif node.primitive.elementwise and elementwise.supports(
+            name, [v.dtype for v in node.inputs], node.outputs[0].dtype, node.static
+        ):
+            out = node.outputs[0]
+            inputs = tuple(self.view(v).broadcast(out.shape) for v in node.inputs)
+            self._map(name, out.shape, inputs, out, node.static, node)
+        elif can_contract(node):
+            self._product(node)
+        else:
+            self._kernel(node)
+
+    def _look(self, node: Node) -> None:
+        source, out = node.inputs[0], node.outputs[0]
+        view = through(node, self.view(source))
+        if view is None:  # a reshape of elements that are not in order
+            copied = self._copied(self.view(source), source)
+            view = through(node, copied)
+        assert view is not None
+        self._views[out] = view
+
+    def _reduce(self, node: Node) -> None:
+        source, out = node.inputs[0], node.outputs[0]
+        axes = node.static["axes"]
+        if math.prod(source.shape[a] for a in axes) == 1:  # nothing to combine
+            view = self.view(source)
+            kept = [a for a in range(source.ndim) if a not in axes]
+            self._views[out] = View(
+                view.root, view.offset, tuple(out.shape), tuple(view.strides[a] for a in kept)
+            )
+            return
+        self.list.append(Op("reduce", node.primitive.name, (), (self.view(source),), (out,), node.static, node))
+
+    def _product(self, node: Node) -> None:
+        out = node.outputs[0]
+        views = tuple(self._widened(v) for v in node.inputs)
+        if node.primitive.name != "dot":
+            views = tuple(v if v.is_whole else self._copy_view(v) for v in views)
+        if out.dtype not in dtypes.HALF:
+            self.list.append(Op("product", node.primitive.name, (), views, (out,), node.static, node))
+            return
+        wide = Value(self.graph, TensorType(tuple(out.shape), dtypes.float32))
+        self.list.append(Op("product", node.primitive.name, (), views, (wide,), node.static, node))
+        self._map("cast", out.shape, (whole(wide),), out, {"dtype": out.dtype}, node)
+
+    def _widened(self, value: Value) -> View:
+        """A 16-bit float is computed with in float32."""
+        view = self.view(value)
+        if value.dtype not in dtypes.HALF:
+            return view
+        made = Value(self.graph, TensorType(tuple(value.shape), dtypes.float32))
+        self._map("cast", value.shape, (view,), made, {"dtype": dtypes.float32}, value.node)
+        return whole(made)
+
+    def _copy_view(self, view: View) -> View:
+        made = Value(self.graph, TensorType(view.shape, view.root.dtype))
+        self._map("alias", view.shape, (view,), made, {}, view.root.node)
+        return whole(made)
+
+    def _kernel(self, node: Node) -> None:
+        lower = lowering_of(node.primitive.name)
+        lowered = lower(node) if lower is not None else None
+        inputs = tuple(whole(self.buffer(v)) for v in node.inputs)
+        kind = "host" if lowered is None else "kernel"
+        self.list.append(Op(kind, node.primitive.name, (), inputs, node.outputs, node.static, node, lowered))
+
+
+def _complex(node: Node) -> bool:
+    return any(v.dtype in dtypes.COMPLEX for v in node.inputs)
+
+
+def accumulator(dtype: DType) -> DType:
+    """What a reduction of ``dtype`` adds up in."""
+    return dtypes.float32 if dtype in dtypes.HALF else dtype

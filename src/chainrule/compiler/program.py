@@ -1,0 +1,256 @@
+"""A compiled program: a graph as native tables, and the call that runs them.
+
+    Graph --passes--> Graph --schedule--> Steps --plan--> addresses --image--> tables and code
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ChainruleError
+from ..graph.ir import Graph
+from ..graph.passes import optimize
+from ..tensor.bind import run as run_reference
+from ..tensor.cells import Cell
+from . import engine
+from .image import Advance, Block, Image, Steps
+from .interface import Argument, CellSource, ProgramFault, Source
+from .memory import Buffer, place
+from .schedule import Commit, Schedule, Step
+from .threads import PARALLEL_THRESHOLD
+
+SMALL = 4096
+"""Arguments and results up to so many bytes are copied to and from a place of their own."""
+
+
+class Program:
+    """The native program of a graph.
+
+    Args:
+        graph: outputs are the results, then the new values of the ``written`` cells.
+        inputs: where each input comes from.
+        n_results: how many results there are.
+        written: the cells that the program assigns.
+        name: for tables.
+        memory_budget: bytes of intermediate values above which they are computed again instead of kept.
+
+    Attributes:
+        graph: after all passes.
+        steps: what is run, in order; for tables.
+        arena_size: bytes of intermediate memory.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        inputs: Sequence[Source],
+        n_results: int,
+        written: Sequence[Cell],
+        name: str = "program",
+        memory_budget: int | None = None,
+    ) -> None:
+        self.name = name
+        self.n_results = n_results
+        self.graph = optimize(graph, memory_budget)
+        self._inputs = list(inputs)
+        self._arguments: list[tuple[int, Any, Any]] = []  # number of the leaf, staging array or None, base
+        self._n_bases = 0
+        self._plan(written)
+        self._lay_out()
+
+    # --- planning -----------------------------------------------------------------------------------------
+
+    def _plan(self, written: Sequence[Cell]) -> None:
+        schedule = Schedule()
+        graph = self.graph
+        homes = {cell: _fixed(cell.storage()) for cell in self._cells(written)}
+        given = [
+            homes[source.cell] if isinstance(source, CellSource) else self._argument(source, value.shape, value.dtype)
+            for source, value in zip(self._inputs, graph.inputs, strict=True)
+        ]
+        self._results = [self._result(v.shape, v.dtype) for v in graph.outputs[: self.n_results]]
+        targets = [buffer for buffer, _, _ in self._results] + [None] * len(written)
+        self.steps: list[Step] = []
+        commit = Commit(self.n_results, [homes[cell] for cell in written])
+        schedule.graph(graph, given, targets, self.steps, commit)
+        self.arena_size = place(schedule.buffers)
+        self.buffers = schedule.buffers
+
+    def _cells(self, written: Sequence[Cell]) -> dict[Cell, None]:
+        return dict.fromkeys([*(s.cell for s in self._inputs if isinstance(s, CellSource)), *written])
+
+    def _argument(self, source: Argument, shape: Any, dtype: Any) -> Buffer:
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        if size <= SMALL:
+            staging = np.zeros(shape, dtype)
+            self._arguments.append((source.number, staging, None))
+            return _fixed(staging)
+        self._n_bases += 1
+        self._arguments.append((source.number, None, self._n_bases - 1))
+        return Buffer(size, "base", number=self._n_bases - 1)
+
+    def _result(self, shape: Any, dtype: Any) -> tuple[Buffer, Any, Any]:
+        """Buffer of a result, its staging array, or its base with shape and dtype."""
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        if size <= SMALL:
+            staging = np.zeros(shape, dtype)
+            return _fixed(staging), staging, None
+        self._n_bases += 1
+        return Buffer(size, "base", number=self._n_bases - 1), None, (self._n_bases - 1, tuple(shape), dtype)
+
+    # --- tables -------------------------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        calls = [step.call for step in walk(self.steps) if step.call is not None]
+        codes = {call.code.key: call.code for call in calls}
+        found = engine.addresses(list(codes.values()))
+        self._functions = dict(zip(codes, found, strict=True))
+        self._arena = np.empty(self.arena_size + 64, np.uint8)
+        self._arena_address = -(-self._arena.ctypes.data // 64) * 64
+        self._image = Image(self._n_bases)
+        self.numbered: list[Step] = []
+        self._fill(self.steps, self._image.steps, [])
+        scratch = max((call.scratch for call in calls), default=0)
+        self._runnable = self._image.finish(scratch)
+
+    def _point(self, slot: int, words: np.ndarray, i: int, buffer: Buffer, offset: int, moves: Moves) -> None:
+        """Let a word hold the address of a buffer."""
+        if buffer.kind == "base":
+            self._image.relocate(slot, buffer.number, offset)
+        elif buffer.kind == "slice":
+            start = self._image.block([0])
+            assert buffer.parent is not None
+            self._point(start.slot(0), start.words, 0, buffer.parent, offset, moves)
+            moves_of = next(m for loop, m in moves if loop is buffer.loop)
+            moves_of.append(Advance(slot, start.slot(0), buffer.stride))
+        elif buffer.kind == "fixed":
+            words[i] = buffer.owner.ctypes.data + offset
+        else:
+            words[i] = self._arena_address + buffer.offset + offset
+
+    def _pointers(self, step: Step, words: Sequence[int], moves: Moves) -> Block:
+        block = self._image.block([self._image.status, *[0] * len(step.buffers), *words])
+        for i, (buffer, offset) in enumerate(step.buffers, start=1):
+            self._point(block.slot(i), block.words, i, buffer, offset, moves)
+        return block
+
+    def _fill(self, steps: list[Step], table: Steps, moves: Moves) -> None:
+        for step in steps:
+            number = len(self.numbered)
+            self.numbered.append(step)
+            if step.kind == "kernel":
+                call = step.call
+                assert call is not None
+                parallel = call.ns > PARALLEL_THRESHOLD and call.items > call.grain
+                block = self._pointers(step, call.words, moves)
+                table.kernel(self._functions[call.code.key], block, call.items, call.grain, parallel, number)
+            elif step.kind == "host":
+                table.host(self._host(step, self._pointers(step, [], moves)), number=number)
+            elif step.kind == "copy":
+                block = self._pointers(step, [], moves)
+                table.copy(block.slot(1), block.slot(2), step.size, number)
+            elif step.kind == "gate":
+                table.gate(number)
+            else:
+                self._loop(step, table, moves, number)
+
+    def _loop(self, step: Step, table: Steps, moves: Moves, number: int) -> None:
+        predicate = None
+        if step.result is not None:
+            predicate = self._image.block([0])
+            self._point(predicate.slot(0), predicate.words, 0, step.result, 0, moves)
+        bodies = [Steps() for _ in step.bodies]
+        advances: list[Advance] = []
+        inside = [*moves, (step, advances)] if step.kind == "scan" else moves
+        for steps, body in zip(step.bodies, bodies, strict=True):
+            self._fill(steps, body, inside)
+        if step.kind == "scan":
+            table.scan(step.length, bodies[0], advances, step.reverse, number)
+        elif step.kind == "cond":
+            assert predicate is not None
+            table.cond(predicate.slot(0), *bodies, number)
+        else:
+            assert predicate is not None
+            table.while_(bodies[0], predicate.slot(0), bodies[1], number)
+
+    def _host(self, step: Step, block: Block) -> Any:
+        """A function that runs the NumPy reference on the buffers of a step."""
+        op = step.ops[0]
+        inputs = [(v.shape, v.root.dtype) for v in op.inputs]
+        outputs = [(tuple(v.shape), v.dtype) for v in op.outputs]
+        primitive, static = op.node.primitive, op.static  # type: ignore[union-attr]
+
+        def host(_: int) -> int:
+            addresses = block.words[1 : 1 + len(inputs) + len(outputs)].tolist()
+            given = [_array(a, *t) for a, t in zip(addresses, inputs, strict=False)]
+            found = run_reference(primitive, given, static)
+            results = found if isinstance(found, tuple) else (found,)
+            for address, of, result in zip(addresses[len(inputs) :], outputs, results, strict=True):
+                _array(address, *of)[...] = result
+            return 0
+
+        return host
+
+    # --- running ------------------------------------------------------------------------------------------
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run on the arguments; return fresh results, and give the written cells their new values.
+
+        Raises:
+            ProgramFault: a step failed; every cell is as before.
+        """
+        bases = self._runnable.bases
+        alive = []
+        for number, staging, base in self._arguments:
+            array = arrays[number]
+            if base is None:
+                staging[...] = array
+            else:
+                array = np.ascontiguousarray(array)
+                alive.append(array)
+                bases[base] = array.ctypes.data
+        results: list[np.ndarray] = []
+        for _, staging, how in self._results:
+            if how is None:
+                results.append(staging)
+            else:
+                made = np.empty(how[1], how[2])
+                bases[how[0]] = made.ctypes.data
+                results.append(made)
+        try:
+            status = self._runnable.run()
+        except ChainruleError as error:
+            raise ProgramFault(str(error)) from error
+        if status:
+            raise ProgramFault(f"status {status}")
+        return [r.copy() if how is None else r for r, (_, _, how) in zip(results, self._results, strict=True)]
+
+
+Moves = list[tuple[Step, list[Advance]]]
+
+
+def _fixed(array: np.ndarray) -> Buffer:
+    return Buffer(array.nbytes, "fixed", owner=array)
+
+
+def _array(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array on memory of the program."""
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if not size:
+        return np.empty(shape, dtype)
+    memory = (ctypes.c_byte * size).from_address(address)
+    return np.frombuffer(memory, np.uint8).view(dtype).reshape(shape)
+
+
+def walk(steps: Sequence[Step]) -> list[Step]:
+    """All steps, those of bodies after the step that runs them."""
+    found = []
+    for step in steps:
+        found.append(step)
+        for body in step.bodies:
+            found += walk(body)
+    return found

@@ -1,0 +1,301 @@
+"""From a graph to steps: kernels in order, with the buffers that they work on.
+
+The last steps are the commit phase: what only makes new values of cells waits until everything that can fail is done.
+There it may write into the memory of the cells, if nothing reads the old value any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..graph.ir import Graph, Value
+from .contraction import Finish
+from .convolution import Operand, lower_contraction
+from .fusion import FULL, Cluster, clusters
+from .kernel import Call, Ref
+from .loop_kernels import Appended, Kernel, constant_fill, loop_kernel
+from .memory import Buffer
+from .ops import Op, Ops
+
+_CAN_FAIL = frozenset({"floor_divide", "remainder", "power"})
+
+
+@dataclass(eq=False)
+class Step:
+    """One entry of the program.
+
+    Attributes:
+        kind: "kernel", "host", "copy", "scan", "cond", "while" or "gate".
+        call: of a kernel.
+        buffers: of a kernel or host call; of a copy, destination and source; each with an offset in bytes.
+        ops: what it computes, for tables.
+        bodies: steps of the bodies of a loop or branch.
+        result: buffer of the test of a while loop or the predicate of a branch.
+        length, reverse: of a scan.
+    """
+
+    kind: str
+    call: Call | None = None
+    buffers: list[tuple[Buffer, int]] = field(default_factory=list)
+    ops: list[Op] = field(default_factory=list)
+    bodies: list[list[Step]] = field(default_factory=list)
+    result: Buffer | None = None
+    length: int = 0
+    reverse: bool = False
+    size: int = 0
+    commits: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it does, in a few words."""
+        names = [op.name for op in self.ops]
+        return self.kind if not names else " + ".join(dict.fromkeys(names))
+
+    @property
+    def source(self) -> str:
+        """The user's line."""
+        return next((op.source for op in self.ops if op.source), "")
+
+
+class Schedule:
+    """The steps of a graph and of the bodies in it."""
+
+    def __init__(self) -> None:
+        self.buffers: list[Buffer] = []
+        self.time = 0
+        self.lasting: list[tuple[int, set[Buffer]]] = []  # for each loop around: its beginning, what it uses from outside
+
+    # --- buffers ------------------------------------------------------------------------------------------
+
+    def arena(self, size: int, value: Value | None = None) -> Buffer:
+        """A buffer in the arena."""
+        made = Buffer(size, value=value)
+        self.buffers.append(made)
+        return made
+
+    def emit(self, step: Step, into: list[Step]) -> None:
+        """Append a step, and note what it uses."""
+        self.time += 1
+        for buffer, _ in step.buffers:
+            self._use(buffer)
+        into.append(step)
+
+    def _use(self, buffer: Buffer) -> None:
+        buffer.use(self.time)
+        for began, used in self.lasting:
+            root = buffer
+            while root.parent is not None:
+                root = root.parent
+            if root.start < began:
+                used.add(root)
+
+    def graph(
+        self, graph: Graph, inputs: Sequence[Buffer], outputs: Sequence[Buffer | None], into: list[Step],
+        commit: Commit | None = None,
+    ) -> list[Buffer]:  # fmt: skip
+        """Append the steps of a graph.
+
+        Args:
+            graph: the graph.
+            inputs: the buffer of each input.
+            outputs: where each output is to be; None where it does not matter.
+            into: the steps.
+            commit: for the outermost graph, which outputs are new values of cells.
+
+        Returns:
+            the buffer of each output.
+        """
+        return GraphSchedule(self, graph, inputs, outputs, commit).steps(into)
+
+
+class Commit:
+    """Which outputs of a graph are new values of cells: a number of output and the buffer of the cell for each."""
+
+    def __init__(self, first: int, homes: Sequence[Buffer]) -> None:
+        self.first = first
+        self.homes = homes
+
+
+class GraphSchedule:
+    """The steps of one graph."""
+
+    def __init__(
+        self, schedule: Schedule, graph: Graph, inputs: Sequence[Buffer], outputs: Sequence[Buffer | None],
+        commit: Commit | None,
+    ) -> None:  # fmt: skip
+        self.schedule = schedule
+        self.graph = graph
+        self.ops = Ops(graph)
+        self.constants = graph.constants
+        self.place: dict[Value, Buffer] = dict(zip(graph.inputs, inputs, strict=True))
+        for value, array in graph.constants.items():
+            owner = np.ascontiguousarray(array)
+            self.place[value] = Buffer(owner.nbytes, "fixed", value, owner)
+        taken = set(self.place)
+        self.results: list[Value] = []
+        for value in graph.outputs:
+            root = self.ops.fresh(value, taken)
+            taken.add(root)
+            self.results.append(root)
+        self.targets = list(outputs)
+        self.commit = commit
+        self.clusters = clusters(self.ops)
+        self._find_uses()
+
+    def _find_uses(self) -> None:
+        made = {v: c for c in self.clusters for v in c.members}
+        self.made = made
+        self.readers: dict[Value, list[Cluster]] = {}
+        for cluster in self.clusters:
+            for root in cluster.reads:
+                self.readers.setdefault(root, []).append(cluster)
+        self.needed = set(self.readers) | set(self.results)
+
+    # --- the commit phase ---------------------------------------------------------------------------------
+
+    def _deferred(self) -> set[Cluster]:
+        """Clusters that only make new values of cells, and cannot fail."""
+        if self.commit is None:
+            return set()
+        results = set(self.results[: self.commit.first])
+        deferred: set[Cluster] = set()
+        for cluster in reversed(self.clusters):
+            kept = [v for v in cluster.members if v in self.needed]
+            if cluster.kind != "loop" or any(_can_fail(op) for op in cluster.ops) or results.intersection(kept):
+                continue
+            if all(r in deferred for v in kept for r in self.readers.get(v, ())):
+                deferred.add(cluster)
+        return deferred
+
+    def _direct(self, deferred: list[Cluster]) -> dict[Value, Buffer]:
+        """New values that can be written into the memory of their cells at once."""
+        assert self.commit is not None
+        entry = {buffer: value for value, buffer in self.place.items()}
+        last = {root: cluster for cluster in deferred for root in cluster.reads}
+        direct: dict[Value, Buffer] = {}
+        for value, home in zip(self.results[self.commit.first :], self.commit.homes, strict=True):
+            cluster = self.made.get(value)
+            if cluster is None or cluster not in deferred or cluster.members[value] != FULL or cluster.reductions:
+                continue
+            old = entry.get(home)
+            reader = last.get(old) if old is not None else None
+            later = reader is not None and reader.number > cluster.number
+            if not later and (old is None or _reads_in_place(cluster, old)):
+                direct[value] = home
+        return direct
+
+    # --- steps --------------------------------------------------------------------------------------------
+
+    def steps(self, into: list[Step]) -> list[Buffer]:
+        """Append all steps; return the buffers of the outputs."""
+        deferred = self._deferred()
+        late = [c for c in self.clusters if c in deferred]
+        direct = self._direct(late) if self.commit else {}
+        wanted = {root: t for root, t in zip(self.results, self.targets, strict=True) if t is not None}
+        for root, target in wanted.items():
+            if root in self.made and root not in direct:
+                self.place[root] = target
+        self.place.update(direct)
+        self.late = False
+        for cluster in self.clusters:
+            if cluster not in deferred:
+                self._cluster(cluster, into)
+        if self.commit is not None:
+            self.schedule.emit(Step("gate"), into)
+            self.late = True
+            for cluster in late:
+                self._cluster(cluster, into)
+        found = []
+        homes = self.commit.homes if self.commit else ()
+        goals = [*self.targets[: len(self.results) - len(homes)], *homes]
+        for root, target in zip(self.results, goals, strict=True):
+            here = self.buffer(root)
+            if target is not None and here is not target:
+                self.copy(target, here, into)
+            found.append(here if target is None else target)
+        return found
+
+    def buffer(self, root: Value) -> Buffer:
+        """Where a value is."""
+        if root not in self.place:
+            self.place[root] = self.schedule.arena(root.size * root.dtype.itemsize, root)
+        return self.place[root]
+
+    def copy(self, target: Buffer, source: Buffer, into: list[Step]) -> None:
+        if source.size:
+            step = Step("copy", buffers=[(target, 0), (source, 0)], size=source.size, commits=self.late)
+            self.schedule.emit(step, into)
+
+    def _cluster(self, cluster: Cluster, into: list[Step]) -> None:
+        if cluster.kind == "loop":
+            self._calls(loop_kernel(cluster, self.needed, self.constants), cluster.ops, into)
+        elif cluster.kind == "fill":
+            array = constant_fill(cluster.ops[0])
+            constant = Buffer(array.nbytes, "fixed", None, array)
+            self.copy(self.buffer(cluster.ops[0].outputs[0]), constant, into)
+        elif cluster.kind in ("product", "closed"):
+            self._product(cluster, into)
+        elif cluster.kind == "kernel":
+            op = cluster.ops[0]
+            self._calls(Kernel(op.lowered, [v.root for v in op.inputs], list(op.outputs)), cluster.ops, into)
+        elif cluster.kind == "control":
+            from .loops_and_branches import steps_of
+
+            steps_of(self, cluster.ops[0], into)
+        else:
+            op = cluster.ops[0]
+            roots = [*(v.root for v in op.inputs), *op.outputs]
+            self.schedule.emit(Step("host", buffers=[(self.buffer(r), 0) for r in roots], ops=cluster.ops), into)
+
+    def _product(self, cluster: Cluster, into: list[Step]) -> None:
+        op = cluster.ops[0]
+        out = op.outputs[0]
+        views = op.inputs
+        operands = [Operand(v.shape, v.strides) for v in views]
+        finish = None
+        inputs, outputs = [v.root for v in views], [out]
+        if len(cluster.ops) > 1:
+            appended = Appended(cluster, self.needed, self.constants)
+            refs = [Ref("in", 2 + i) for i in range(len(appended.loop.buffers))]
+            refs += [Ref("out", i) for i in range(len(appended.outputs))]
+            finish = Finish(appended.key, len(refs), tuple(refs), tuple(appended.words.values), appended.emit)
+            inputs, outputs = [*inputs, *appended.loop.buffers], appended.outputs
+        static = dict(op.static)
+        lowered = lower_contraction(op.name, *operands, tuple(out.shape), static, out.dtype, finish)
+        offsets = {i: v.offset * v.root.dtype.itemsize for i, v in enumerate(views)}
+        self._calls(Kernel(lowered, inputs, outputs), cluster.ops, into, offsets)
+
+    def _calls(
+        self, kernel: Kernel, ops: list[Op], into: list[Step], offsets: dict[int, int] | None = None
+    ) -> None:
+        schedule = self.schedule
+        temps = [schedule.arena(size) for size in kernel.lowered.temps]
+        for call in kernel.lowered.calls:
+            buffers = []
+            for ref in call.refs:
+                if ref.kind == "temp":
+                    buffers.append((temps[ref.index], ref.offset))
+                elif ref.kind == "in":
+                    more = (offsets or {}).get(ref.index, 0)
+                    buffers.append((self.buffer(kernel.inputs[ref.index]), ref.offset + more))
+                else:
+                    buffers.append((self.buffer(kernel.outputs[ref.index]), ref.offset))
+            if call.items:
+                schedule.emit(Step("kernel", call, buffers, ops, commits=self.late), into)
+
+
+def _can_fail(op: Op) -> bool:
+    return op.name in _CAN_FAIL and op.outputs[0].dtype in dtypes.INTEGER
+
+
+def _reads_in_place(cluster: Cluster, old: Value) -> bool:
+    """Whether all that the cluster reads of a buffer are the elements that it writes at that moment."""
+    views = [v for op in cluster.ops for v in op.inputs if v.root is old]
+    return all(v.is_whole and v.size == cluster.n for v in views)
+
+

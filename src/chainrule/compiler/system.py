@@ -1,0 +1,199 @@
+"""All that depends on the operating system or the processor's family: threads, processors, folders, clocks.
+
+Threads are POSIX threads. Where there are none (Windows), `can_start_threads` is False and programs run on one thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import platform
+import signal
+import stat
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from llvmlite import ir
+
+_X86 = platform.machine().lower() in ("x86_64", "amd64", "i686")
+_ARM = platform.machine().lower() in ("aarch64", "arm64")
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+# Room for a mutex or a condition variable (40 and 48 bytes on Linux x86-64).
+LOCK_BYTES = 128
+
+_PYTHON = ("PyGILState_Ensure", "PyGILState_Release", "PyErr_CheckSignals", "PyErr_Fetch")
+_POSIX = ("pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait", "pthread_cond_broadcast")
+
+can_start_threads = os.name == "posix"
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+def symbols() -> dict[str, int]:
+    """Addresses of the functions of the interpreter and of the system that native code calls, by name."""
+    found = {name: _address(getattr(ctypes.pythonapi, name)) for name in _PYTHON}
+    if can_start_threads:
+        process = ctypes.CDLL(None)
+        found |= {name: _address(getattr(process, name)) for name in _POSIX}
+    return found
+
+
+# --- processors -------------------------------------------------------------------------------------------------------
+
+
+def available_processors() -> int:
+    """How many processors this process may use: by its affinity and by the quota of its control group."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroup_quota() if sys.platform == "linux" else None
+    return max(1, count if quota is None else min(count, math.ceil(quota)))
+
+
+def cgroup_quota(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """The processors that the control groups of this process allow, of version 1 or 2; None for no limit."""
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:
+        return None
+    limits = []
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "cpu" if controllers else root
+        folder = top / path.strip("/")
+        # A parent's limit holds too; in a container the path may lie outside of what is mounted.
+        limits += [_quota_of(f) for f in (folder, *folder.parents) if f == top or top in f.parents]
+    return min((x for x in limits if x is not None), default=None)
+
+
+def _quota_of(folder: Path) -> float | None:
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()[:2]
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # absent, or "max"
+        return None
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def start_thread(function: int, argument: int) -> int | None:
+    """Start a thread at a native ``void* f(void*)``, signals masked; its handle, or None if there is none."""
+    create = ctypes.CDLL(None).pthread_create
+    create.argtypes = [ctypes.POINTER(ctypes.c_ulong), ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    handle = ctypes.c_ulong()
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    try:
+        failed = create(ctypes.byref(handle), None, function, argument)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return None if failed else handle.value
+
+
+def join_thread(handle: int) -> None:
+    """Wait until a thread has ended."""
+    join = ctypes.CDLL(None).pthread_join
+    join.argtypes = [ctypes.c_ulong, ctypes.c_void_p]
+    join(handle, None)
+
+
+def init_lock(mutex: int, conditions: list[int]) -> None:
+    """Make a mutex and condition variables at these addresses, whatever was there."""
+    process = ctypes.CDLL(None)
+    ctypes.memset(mutex, 0, LOCK_BYTES)
+    process.pthread_mutex_init(ctypes.c_void_p(mutex), None)
+    for condition in conditions:
+        ctypes.memset(condition, 0, LOCK_BYTES)
+        process.pthread_cond_init(ctypes.c_void_p(condition), None)
+
+
+def wake_all(mutex: int, condition: int) -> None:
+    """Wake all threads that wait for a condition."""
+    process = ctypes.CDLL(None)
+    process.pthread_mutex_lock(ctypes.c_void_p(mutex))
+    process.pthread_cond_broadcast(ctypes.c_void_p(condition))
+    process.pthread_mutex_unlock(ctypes.c_void_p(mutex))
+
+
+class ForkSafeLock:
+    """A reentrant lock that is free in a forked child, unless the thread that forked holds it."""
+
+    def __init__(self) -> None:
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+        self.acquire = self._lock.acquire
+        self.release = self._lock.release
+
+    def _after_fork(self) -> None:
+        if self._lock.acquire(blocking=False):  # ours, or nobody's
+            self._lock.release()
+        else:
+            self._renew()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+# --- code -------------------------------------------------------------------------------------------------------------
+
+
+def emit_counter(b: ir.IRBuilder) -> Any:
+    """The processor's time counter, an i64 that grows at a constant rate."""
+    # On ARM the cycle counter is closed to user programs; the steady counter is not. x86 has only the first.
+    name = "llvm.readcyclecounter" if _X86 else "llvm.readsteadycounter"
+    return b.call(declare(b, name, ir.FunctionType(_I64, [])), [])
+
+
+def emit_pause(b: ir.IRBuilder) -> None:
+    """Tell the processor that this is a loop that waits."""
+    if _X86:
+        b.call(declare(b, "llvm.x86.sse2.pause", ir.FunctionType(ir.VoidType(), [])), [])
+    elif _ARM:
+        b.call(declare(b, "llvm.aarch64.hint", ir.FunctionType(ir.VoidType(), [_I32])), [_I32(1)])
+
+
+def declare(b: ir.IRBuilder, name: str, type: Any) -> Any:
+    """A function of another module by its name."""
+    return b.module.globals.get(name) or ir.Function(b.module, type, name)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path | None:
+    """Where the user's caches lie; None if there is no home."""
+    if named := os.environ.get("CHAINRULE_CACHE_DIR"):
+        return Path(named)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "chainrule"
+    home = os.path.expanduser("~")
+    return Path(home) / ".cache" / "chainrule" if os.path.isabs(home) else None
+
+
+def private_folder(path: Path) -> bool:
+    """Make a folder if it is missing; whether it is the user's own and nobody else can write to it."""
+    if not hasattr(os, "getuid"):
+        return False
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & 0o022

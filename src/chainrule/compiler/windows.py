@@ -1,0 +1,367 @@
+"""Pooling: loops over images, positions of the window, channels, and places in the window.
+
+Lanes are channels. For each position the places that lie within the image are a range along each axis, computed
+outside of the channel loop; so there is no padded copy and no test inside. Without padding all places are valid, and
+those of a small window are written out.
+
+Kernels that read windows share the work by rows of positions; those that write to windows, which may overlap, by
+images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+
+from ..dtypes import DType
+from ..graph.ir import Node
+from .kernel import Call, Code, Frame, Lowered, Ref
+from .moving import grain_for
+from .running import above, add, lowest, real_parts
+from .vector import I1, I32, I64, is_float, scalar_type
+
+_WRITTEN_OUT = 9
+"""Windows of at most so many places are written out if all are valid."""
+
+
+class _How(NamedTuple):
+    """What is static of a window."""
+
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        """Number of spatial axes."""
+        return len(self.window)
+
+    @property
+    def written_out(self) -> bool:
+        """Whether its places are written out one by one."""
+        return not any(map(any, self.padding)) and math.prod(self.window) <= _WRITTEN_OUT
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether an element may be in two windows."""
+        return any((k - 1) * d + 1 > s for k, s, d in zip(self.window, self.stride, self.dilation, strict=True))
+
+    @property
+    def key(self) -> str:
+        """A description."""
+        return "/".join(str(part).replace(" ", "") for part in self)
+
+
+def _how(static: Mapping[str, Any]) -> _How:
+    return _How(
+        tuple(static["window"]),
+        tuple(static["stride"]),
+        tuple((low, high) for low, high in static["padding"]),
+        tuple(static["dilation"]),
+    )
+
+
+class _Span(NamedTuple):
+    """A position of the window along an axis: where it begins, and which of its places are within the image."""
+
+    start: Any
+    low: Any
+    high: Any
+
+
+class _Place(NamedTuple):
+    """A place in the window.
+
+    Attributes:
+        offset: of its element in the image, without the channel.
+        number: among all places of the window, row-major.
+        first: whether it is number 0, where that is known when code is written; else an i1.
+    """
+
+    offset: Any
+    number: Any
+    first: Any
+
+
+class _Nest:
+    """The loops of a kernel.
+
+    Args:
+        frame: the kernel, whose first words are those of `_sizes`.
+        how: the window.
+    """
+
+    def __init__(self, frame: Frame, how: _How) -> None:
+        rank = how.rank
+        self.e, self.b, self.how, self.rank = frame.e, frame.b, how, rank
+        self.image, self.pooled = frame.words[:rank], frame.words[rank : 2 * rank]
+        self.channels = frame.words[2 * rank]
+        self.steps = [self.channels]  # from an element to the next along each axis
+        for extent in reversed(self.image[1:]):
+            self.steps.insert(0, self.b.mul(self.steps[0], extent))
+        self.image_size = self.b.mul(self.steps[0], self.image[0])
+
+    def span(self, axis: int, position: Any) -> _Span:
+        """A position along an axis."""
+        b, how = self.b, self.how
+        k, s, (low_pad, _), d = how.window[axis], how.stride[axis], how.padding[axis], how.dilation[axis]
+        start = b.sub(b.mul(position, I64(s)), I64(low_pad))
+        if how.written_out:
+            return _Span(start, None, None)
+
+        def places_below(edge: Any) -> Any:
+            """How many places lie before an edge, a distance from the start."""
+            edge = b.select(b.icmp_signed(">", edge, I64(0)), edge, I64(0))
+            count = b.udiv(b.add(edge, I64(d - 1)), I64(d))
+            return b.select(b.icmp_signed("<", count, I64(k)), count, I64(k))
+
+        return _Span(start, places_below(b.neg(start)), places_below(b.sub(self.image[axis], start)))
+
+    def positions(self, spans: tuple[_Span, ...], number: Any, body: Callable[[tuple[_Span, ...], Any], None]) -> None:
+        """Emit ``body(spans, number)`` for all positions along the axes that have no span yet."""
+        axis = len(spans)
+        if axis == self.rank:
+            body(spans, number)
+            return
+        extent = self.pooled[axis]
+        base = self.b.mul(number, extent)
+        with self.e.loop(I64(0), extent) as p:
+            self.positions((*spans, self.span(axis, p)), self.b.add(base, p), body)
+
+    def places(self, spans: tuple[_Span, ...], body: Callable[[_Place], None]) -> None:
+        """Emit ``body(place)`` for each place of a window that is within the image, in row-major order."""
+        offset = I64(0)
+        for span, step in zip(spans, self.steps, strict=True):
+            offset = self.b.add(offset, self.b.mul(span.start, step))
+        self._along(0, spans, _Place(offset, I64(0), True), body)
+
+    def _along(self, axis: int, spans: tuple[_Span, ...], place: _Place, body: Callable[[_Place], None]) -> None:
+        if axis == self.rank:
+            body(place)
+            return
+        b = self.b
+        step = b.mul(self.steps[axis], I64(self.how.dilation[axis]))
+        base = b.mul(place.number, I64(self.how.window[axis]))
+        if self.how.written_out:
+            for t in range(self.how.window[axis]):
+                offset = b.add(place.offset, b.mul(I64(t), step))
+                self._along(axis + 1, spans, _Place(offset, b.add(base, I64(t)), place.first and t == 0), body)
+            return
+        with self.e.loop(spans[axis].low, spans[axis].high) as i:
+            first = b.icmp_signed("==", i, I64(0))
+            first = first if place.first is True else b.and_(place.first, first)
+            offset = b.add(place.offset, b.mul(i, step))
+            self._along(axis + 1, spans, _Place(offset, b.add(base, i), first), body)
+
+
+def _sizes(image: tuple[int, ...], pooled: tuple[int, ...], parts: int = 1) -> tuple[int, ...]:
+    """The words of a kernel, from two shapes (N, spatial..., C)."""
+    return (*image[1:-1], *pooled[1:-1], image[-1] * parts)
+
+
+# --- reading windows --------------------------------------------------------------------------------------
+
+# What a kernel computes for 16 channels of one window: (nest, sources, spans, channel, dtype) -> result.
+_Read = Callable[[_Nest, list[Any], tuple[_Span, ...], Any, DType], Any]
+
+
+def _maximum(nest: _Nest, sources: list[Any], spans: tuple[_Span, ...], channel: Any, dtype: DType) -> Any:
+    e, b = nest.e, nest.b
+    best = e.variable(e.of(dtype), e.const(scalar_type(dtype), lowest(dtype)))
+
+    def visit(place: _Place) -> None:
+        x, before = e.load(sources[0], b.add(place.offset, channel), dtype), b.load(best)
+        b.store(e.select(above(e, x, before, dtype), x, before), best)
+
+    nest.places(spans, visit)
+    return b.load(best)
+
+
+def _total(nest: _Nest, sources: list[Any], spans: tuple[_Span, ...], channel: Any, dtype: DType) -> Any:
+    e, b = nest.e, nest.b
+    total = e.variable(e.of(dtype), e.const(scalar_type(dtype), 0))
+
+    def visit(place: _Place) -> None:
+        b.store(add(e, b.load(total), e.load(sources[0], b.add(place.offset, channel), dtype), dtype), total)
+
+    nest.places(spans, visit)
+    return b.load(total)
+
+
+def _best(
+    nest: _Nest, x: Any, spans: tuple[_Span, ...], channel: Any, dtype: DType, take: Callable[[_Place, Any], None]
+) -> None:
+    """Emit ``take(place, lanes)`` in the order of places for those that are better than all before.
+
+    The first of equals stays, also where it is padding: then nothing is taken until something is better. The first NaN
+    stays.
+    """
+    e, b = nest.e, nest.b
+    best = e.variable(e.of(dtype), e.const(scalar_type(dtype), lowest(dtype)))
+
+    def visit(place: _Place) -> None:
+        value, before = e.load(x, b.add(place.offset, channel), dtype), b.load(best)
+        better = above(e, value, before, dtype)
+        if is_float(dtype):
+            better = b.and_(better, b.fcmp_ordered("ord", before, before))
+        if place.first is True:
+            better = e.const(I1, 1)
+        elif place.first is not False:
+            better = b.or_(better, e.splat(place.first))
+        b.store(e.select(better, value, before), best)
+        take(place, better)
+
+    nest.places(spans, visit)
+
+
+def _taken(nest: _Nest, sources: list[Any], spans: tuple[_Span, ...], channel: Any, dtype: DType) -> Any:
+    e, b = nest.e, nest.b
+    values, x = sources
+    result = e.variable(e.of(dtype), e.const(scalar_type(dtype), 0))
+
+    def take(place: _Place, better: Any) -> None:
+        value = e.load(values, b.add(place.offset, channel), dtype)
+        b.store(e.select(better, value, b.load(result)), result)
+
+    _best(nest, x, spans, channel, dtype, take)
+    return b.load(result)
+
+
+def _emit_reading(frame: Frame, how: _How, dtype: DType, read: _Read) -> None:
+    e, b = frame.e, frame.b
+    nest = _Nest(frame, how)
+    *images, target = frame.buffers
+    with e.loop(frame.begin, frame.end) as row:  # a place along the first axis, in an image
+        image, p = b.udiv(row, nest.pooled[0]), b.urem(row, nest.pooled[0])
+        sources = [e.address(s, b.mul(image, nest.image_size), dtype) for s in images]
+
+        def position(spans: tuple[_Span, ...], number: Any) -> None:
+            to = e.address(target, b.mul(number, nest.channels), dtype)
+            e.blocks(nest.channels, lambda c: e.store(read(nest, sources, spans, c, dtype), to, c, dtype))
+
+        nest.positions((nest.span(0, p),), row, position)
+
+
+def _reading(name: str, read: _Read) -> Callable[[Node], Lowered | None]:
+    def lower(node: Node) -> Lowered | None:
+        how = _how(node.static)
+        x, out = node.inputs[-1], node.outputs[0]
+        dtype, parts = real_parts(x.dtype)
+        if not out.size:
+            return Lowered([])
+        count = len(node.inputs)
+
+        def build(module: ir.Module, symbol: str) -> None:
+            frame = Frame(module, symbol, count + 1, 2 * how.rank + 1)
+            _emit_reading(frame, how, dtype, read)
+            frame.done()
+
+        refs = (*(Ref("in", i) for i in range(count)), Ref("out", 0))
+        flops = out.size * parts * math.prod(how.window)
+        items = out.shape[0] * out.shape[1]
+        grain = grain_for(flops // items * dtype.itemsize)
+        code = Code(f"{name}/{dtype.name}/{how.key}", build)
+        return Lowered([Call(code, refs, _sizes(x.shape, out.shape, parts), items, grain, flops)])
+
+    return lower
+
+
+# --- writing to windows -----------------------------------------------------------------------------------
+
+# Adds 16 channels of one window to an image: (nest, target, sources, spans, channel, value, dtype).
+_Write = Callable[[_Nest, Any, list[Any], tuple[_Span, ...], Any, Any, DType], None]
+
+
+def _add_to(nest: _Nest, target: Any, at: Any, value: Any, dtype: DType) -> None:
+    """Add to elements, which are still zero if windows do not overlap."""
+    e = nest.e
+    if nest.how.overlaps:
+        value = add(e, e.load(target, at, dtype), value, dtype)
+    e.store(value, target, at, dtype)
+
+
+def _spread(
+    nest: _Nest, target: Any, sources: list[Any], spans: tuple[_Span, ...], channel: Any, value: Any, dtype: DType
+) -> None:
+    nest.places(spans, lambda place: _add_to(nest, target, nest.b.add(place.offset, channel), value, dtype))
+
+
+def _scattered(
+    nest: _Nest, target: Any, sources: list[Any], spans: tuple[_Span, ...], channel: Any, value: Any, dtype: DType
+) -> None:
+    e, b = nest.e, nest.b
+    nowhere = e.const(I32, -1)
+    which = e.variable(nowhere.type, nowhere)
+
+    def take(place: _Place, better: Any) -> None:
+        number = e.splat(b.trunc(place.number, I32))
+        b.store(e.select(better, number, b.load(which)), which)
+
+    _best(nest, sources[0], spans, channel, dtype, take)
+    winner, zero = b.load(which), e.const(scalar_type(dtype), 0)
+
+    def give(place: _Place) -> None:
+        here = b.icmp_signed("==", winner, e.splat(b.trunc(place.number, I32)))
+        _add_to(nest, target, b.add(place.offset, channel), e.select(here, value, zero), dtype)
+
+    nest.places(spans, give)
+
+
+def _emit_writing(frame: Frame, how: _How, dtype: DType, write: _Write) -> None:
+    e, b = frame.e, frame.b
+    nest = _Nest(frame, how)
+    cotangents, *images, result = frame.buffers
+    zero, positions = e.const(scalar_type(dtype), 0), I64(1)
+    for extent in nest.pooled:
+        positions = b.mul(positions, extent)
+    with e.loop(frame.begin, frame.end) as image:
+        target, *sources = (e.address(p, b.mul(image, nest.image_size), dtype) for p in (result, *images))
+        e.blocks(nest.image_size, lambda i: e.store(zero, target, i, dtype))
+
+        def position(spans: tuple[_Span, ...], number: Any) -> None:
+            given = e.address(cotangents, b.mul(number, nest.channels), dtype)
+
+            def some(c: Any) -> None:
+                write(nest, target, sources, spans, c, e.load(given, c, dtype), dtype)
+
+            e.blocks(nest.channels, some)
+
+        # Positions are numbered through all images, so that number begins with the image's.
+        nest.positions((), image, position)
+
+
+def _writing(name: str, write: _Write) -> Callable[[Node], Lowered | None]:
+    def lower(node: Node) -> Lowered | None:
+        how = _how(node.static)
+        y, out = node.inputs[0], node.outputs[0]
+        dtype, parts = real_parts(y.dtype)
+        if not out.size:
+            return Lowered([])
+        count = len(node.inputs)
+
+        def build(module: ir.Module, symbol: str) -> None:
+            frame = Frame(module, symbol, count + 1, 2 * how.rank + 1)
+            _emit_writing(frame, how, dtype, write)
+            frame.done()
+
+        refs = (*(Ref("in", i) for i in range(count)), Ref("out", 0))
+        flops = (out.size + y.size * math.prod(how.window)) * parts
+        items = out.shape[0]
+        grain = grain_for(flops // items * dtype.itemsize)
+        code = Code(f"{name}/{dtype.name}/{how.key}", build)
+        return Lowered([Call(code, refs, _sizes(out.shape, y.shape, parts), items, grain, flops)])
+
+    return lower
+
+
+LOWER: dict[str, Callable[[Node], Lowered | None]] = {
+    "max_pool": _reading("max_pool", _maximum),
+    "max_pool_gather": _reading("max_pool_gather", _taken),
+    "sum_pool": _reading("sum_pool", _total),
+    "max_pool_scatter": _writing("max_pool_scatter", _scattered),
+    "sum_pool_spread": _writing("sum_pool_spread", _spread),
+}

@@ -1,0 +1,44 @@
+"""Passes: each takes a legal graph (``graph.spec``) and gives another that computes the same."""
+
+from __future__ import annotations
+
+from ..ir import Graph
+from .common import merge_common_subexpressions
+from .contract import absorb_transposes
+from .dead import remove_dead_code
+from .fold import fold_constants, uniform
+from .inner import optimize_bodies
+from .memory import peak
+from .rematerialize import Report, rematerialize
+from .simplify import simplify
+
+__all__ = [
+    "PASSES", "Report", "absorb_transposes", "fold_constants", "merge_common_subexpressions", "optimize",
+    "optimize_bodies", "peak", "rematerialize", "remove_dead_code", "simplify", "uniform",
+]  # fmt: skip
+
+# Merging makes the two sides of a `where` one, and transposes leave reshapes behind: so the middle is done twice.
+PASSES = (
+    remove_dead_code,
+    fold_constants,
+    simplify,
+    merge_common_subexpressions,
+    absorb_transposes,
+    simplify,
+    merge_common_subexpressions,
+    remove_dead_code,
+)
+
+
+def optimize(graph: Graph, memory_budget: int | None = None) -> Graph:
+    """Return a graph that computes the same in fewer steps; the bodies of its control flow are optimized too.
+
+    Args:
+        graph: a legal graph. It is left as it is.
+        memory_budget: bytes at which to compute cheap values again instead of keeping them; `rematerialize` itself
+            gives a report, too.
+    """
+    for apply in PASSES:
+        graph = apply(graph)
+    graph = optimize_bodies(graph, optimize)
+    return graph if memory_budget is None else rematerialize(graph, memory_budget)[0]
