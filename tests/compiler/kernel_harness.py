@@ -109,20 +109,19 @@ def apply(
 
 def sample(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype, special: bool = False) -> np.ndarray:
     """Numbers of a dtype, with many ties; ``special`` adds NaN, infinities and zeros of both signs."""
+    small = rng.integers(-8, 9, shape) / 4
+    if dtype.kind == "b":
+        return np.asarray(small > 0)
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
-        x = rng.integers(info.min, info.max, shape, dtype, endpoint=True)
-        return np.where(rng.random(shape) < 0.5, rng.integers(0, 9, shape), x).astype(dtype)
-    if dtype.kind == "b":
-        return rng.random(shape) < 0.5
-    x = np.round(rng.standard_normal(shape) * 4) / 4
+        large = rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+        return np.where(rng.random(shape) < 0.5, np.abs(small * 4).astype(dtype), large)
     if dtype.kind == "c":
-        return (x + 1j * np.round(rng.standard_normal(shape) * 4) / 4).astype(dtype)
+        return np.asarray(small + 1j * rng.integers(-8, 9, shape) / 4).astype(dtype)
     if special:
-        choice = rng.random(shape)
-        for low, value in ((0.05, np.nan), (0.1, np.inf), (0.15, -np.inf), (0.25, -0.0), (0.35, 0.0)):
-            x = np.where((choice < low) & (choice >= low - 0.1) & (rng.random(shape) < 0.7), value, x)
-    return x.astype(dtype)
+        values = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0])
+        small = np.where(rng.random(shape) < 0.3, rng.choice(values, shape), small)
+    return np.asarray(small).astype(dtype)
 
 
 def same(a: np.ndarray, b: np.ndarray) -> None:

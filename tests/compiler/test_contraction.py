@@ -207,6 +207,17 @@ def test_convolution_and_its_gradients(name, strided):
     check("conv_kernel", x, y, {**how, "kernel": kernel}, reverse=True)
 
 
+@pytest.mark.parametrize("name", [name for name, case in CONVS.items() if case[-1] == 1])
+def test_folding(monkeypatch, name):
+    monkeypatch.setattr("chainrule.compiler.folding.pays", lambda *_: True)
+    shape, outputs, kernel, stride, padding, dilation, groups = CONVS[name]
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    rng = np.random.default_rng(9)
+    x, w = numbers(rng, shape), numbers(rng, (outputs, *kernel, shape[-1]), strided=True)
+    y = numbers(rng, contraction.conv.reference(x, w, **how).shape, strided=True)
+    check("conv_input", y, w, {**how, "shape": x.shape}, reverse=True)
+
+
 def test_padding_larger_than_the_kernel_crops_the_gradient():
     rng = np.random.default_rng(7)
     how = {"stride": (1,), "padding": ((5, 4),), "dilation": (1,), "groups": 1}
@@ -243,6 +254,8 @@ FINISHED = {
              ((1, 2), ((1, 1), (1, 0)), (1, 1), 1), strict=True))),
     "conv_input": ("conv_input", (3, 4, 4, 5), (5, 3, 3, 17), dict(zip(("stride", "padding", "dilation", "groups",
              "shape"), ((2, 2), ((1, 1), (1, 1)), (1, 1), 1, (3, 8, 8, 17)), strict=True))),
+    "folding": ("conv_input", (3, 4, 4, 60), (60, 5, 5, 20), dict(zip(("stride", "padding", "dilation", "groups",
+                "shape"), ((1, 1), ((0, 0), (0, 0)), (1, 1), 1, (3, 8, 8, 20)), strict=True))),
 }  # fmt: skip
 
 

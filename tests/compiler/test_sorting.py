@@ -34,8 +34,10 @@ def test_dtypes(name, dtype, descending):
 @pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize(
     ("shape", "axis"),
-    [((0,), 0), ((1,), 0), ((2,), 0), ((13,), 0), ((24,), 0), ((25,), 0), ((0, 3), 0), ((3, 0), 0), ((5, 1), 1)]
-    + [((7, 3), 0), ((2, 97, 3), 1), ((3, 48, 2), 1), ((2, 2, 49), 2)],
+    [
+        *(((n,), 0) for n in (0, 1, 2, 13, 24, 25)),
+        *(((0, 3), 0), ((3, 0), 0), ((5, 1), 1), ((7, 3), 0), ((2, 97, 3), 1), ((3, 48, 2), 1), ((2, 2, 49), 2)),
+    ],
 )
 def test_shapes(shape, axis, descending):
     rng = np.random.default_rng(2)

@@ -14,6 +14,7 @@ from chainrule.primitives.base import NUMERIC, REAL, REGISTRY
 GEOMETRIES = [
     ((2, 9, 5), (2,), (2,), ((0, 0),), (1,)),
     ((2, 9, 16), (3,), (1,), ((1, 1),), (1,)),
+    ((2, 4, 0, 3), (2, 2), (1, 1), ((0, 0), (1, 1)), (1, 1)),
     ((2, 9, 17), (3,), (2,), ((2, 0),), (2,)),
     ((3, 8, 8, 20), (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)),
     ((3, 7, 9, 3), (3, 2), (2, 1), ((0, 0), (0, 0)), (1, 1)),
@@ -26,7 +27,7 @@ GEOMETRIES = [
     ((0, 8, 8, 3), (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)),
     ((2, 8, 8, 0), (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)),
 ]
-OVERLAPPING, PADDED = GEOMETRIES[4], GEOMETRIES[5]
+PADDED = GEOMETRIES[5]
 
 
 def _how(geometry):
@@ -61,26 +62,24 @@ def _check(geometry, dtype, special, maxima=True):
     if not maxima:
         return
     # NumPy has no lowest bfloat16; float32 holds its elements.
-    known = [a.astype(np.float32) if dtype == dtypes.bfloat16 else a for a in (x, numbers)]
+    wide = [a.astype(np.float32) if dtype == dtypes.bfloat16 else a for a in (x, numbers)]
     (best,) = apply(LOWER["max_pool"], "max_pool", x, **how)
-    np.testing.assert_array_equal(best, REGISTRY["max_pool"].reference(known[0], **how).astype(dtype))
+    np.testing.assert_array_equal(best.astype(wide[0].dtype), REGISTRY["max_pool"].reference(wide[0], **how))
     (taken,) = apply(LOWER["max_pool_gather"], "max_pool_gather", numbers, x, **how)
-    same(taken, REGISTRY["max_pool_gather"].reference(known[1], known[0], **how).astype(dtype))
+    same(taken, REGISTRY["max_pool_gather"].reference(wide[1], wide[0], **how).astype(dtype))
     (given,) = apply(LOWER["max_pool_scatter"], "max_pool_scatter", y, x, **how)
-    _sums(given, "max_pool_scatter", y, x.astype(known[0].dtype) if dtype == dtypes.bfloat16 else x, **how)
+    _sums(given, "max_pool_scatter", y, x, **how)
 
 
 @pytest.mark.parametrize("special", [False, True])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_geometries(geometry, special):
-    for dtype in (dtypes.float32, dtypes.int32):
-        _check(geometry, dtype, special)
+    _check(geometry, dtypes.float32, special)
 
 
 @pytest.mark.parametrize("dtype", sorted(NUMERIC, key=lambda d: d.name), ids=str)
-@pytest.mark.parametrize("geometry", [OVERLAPPING, PADDED], ids=str)
-def test_dtypes(geometry, dtype):
-    _check(geometry, dtype, special=dtype in dtypes.FLOATING, maxima=dtype in REAL)
+def test_dtypes(dtype):
+    _check(PADDED, dtype, special=dtype in dtypes.FLOATING, maxima=dtype in REAL)
 
 
 def test_first_of_equals_gets_the_gradient():
@@ -107,6 +106,6 @@ def test_other_extents_are_the_same_code():
     how = _how(PADDED)
     keys = {
         LOWER["max_pool"](node_of("max_pool", [np.zeros(shape, np.float32)], **how)).calls[0].code.key
-        for shape in ((2, 7, 7, 40), (64, 32, 30, 16))
+        for shape in ((2, 7, 7, 40), (64, 32, 30, 24))
     }
     assert len(keys) == 1

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-import chainrule.debug  # declares `print`
-from chainrule import dtypes
+from chainrule import debug, dtypes
 from chainrule.autodiff.trees import flatten
 from chainrule.graph.ir import Graph, TensorType, Value
 from chainrule.graph.passes.effects import EFFECTS
 from chainrule.graph.tracing import trace
+from chainrule.primitives import fourier, linalg
 from chainrule.primitives.base import REGISTRY
 from chainrule.tensor.bind import run
+
+DECLARED = (debug, fourier, linalg)  # their primitives, when they are imported
 
 
 class Build:
@@ -52,7 +54,7 @@ def names(graph: Graph) -> list[str]:
 
 
 def traced(f: Any, *arrays: Any) -> tuple[Graph, list[np.ndarray]]:
-    """The graph of ``f`` as it comes to the passes, and its inputs: captured tensors are constants, cells are inputs."""
+    """The graph of ``f`` as it comes to the passes, and its inputs. Captured tensors are constants, cells inputs."""
     leaves, structure = flatten(arrays)
     made = trace(f, [TensorType(np.shape(a), np.asarray(a).dtype) for a in leaves], structure, "f")
     entries = set(made.entry.values())

@@ -13,7 +13,7 @@ from ..errors import GradientError, ShapeError, StaleValueError
 from ..graph.ir import Value
 from ..registry import F
 from ..tensor.cells import Cell, Snapshot
-from ..tensor.state import NEVER, recording
+from ..tensor.state import NEVER, recording, state
 from ..tensor.tensor import Edge, Tensor
 
 Target = Callable[[Tensor], bool]
@@ -62,6 +62,25 @@ def pull(
     Returns:
         for the identity of each target that is reached, the target and its cotangent.
     """
+    order = needed_edges(roots, is_target) if order is None else order
+    before = state.phase
+    if state.traces and not before:
+        state.phase = 1 + _phase(order)
+    try:
+        return _pull(roots, cotangents, is_target, order)
+    finally:
+        state.phase = before
+
+
+def _phase(order: Sequence[Edge]) -> int:
+    """The highest phase of what the edges made; see `chainrule.graph.ir.Node`."""
+    nodes = (v.node for edge in order for v in edge.values if isinstance(v, Value))
+    return max((node.phase for node in nodes if node is not None), default=0)
+
+
+def _pull(
+    roots: Sequence[Tensor], cotangents: Sequence[Tensor], is_target: Target, order: Sequence[Edge]
+) -> dict[int, tuple[Tensor, Tensor]]:
     reached: dict[int, tuple[Tensor, Tensor]] = {}
     waiting: dict[Edge, list[Tensor | None]] = {}
 
@@ -74,7 +93,6 @@ def pull(
             before = slots[tensor.index]
             slots[tensor.index] = ct if before is None else before + ct
 
-    order = needed_edges(roots, is_target) if order is None else order
     needed = set(order)
     for root, ct in zip(roots, cotangents, strict=True):
         give(root, ct)

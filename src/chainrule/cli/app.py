@@ -80,6 +80,7 @@ def _train_images(
     augment: o.Augment = None,
     validation: o.Validation = None,
     seed: o.Seed = None,
+    eager: o.Eager = False,
 ) -> None:
     """Train a classifier of images.
 
@@ -89,7 +90,7 @@ def _train_images(
     options = ImageOptions(
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, weight_decay=weight_decay, model=model,
         image_size=image_size, augment=augment, seed=seed, validation=validation, schedule=schedule,
-        label_smoothing=label_smoothing,
+        label_smoothing=label_smoothing, eager=eager or None,
     )  # fmt: skip
     if resume and out is None:
         raise typer.BadParameter("needs the run to go on with: --out RUN", param_hint="--resume")

@@ -26,6 +26,7 @@ RESUME_HELP = (
     "Go on with the run in --out from its last checkpoint. Its options stay; --epochs alone may grow, which stretches "
     "the schedule from there on."
 )
+EAGER_HELP = "Take the steps in NumPy instead of as one compiled program: slower, and a second sooner at the first step"
 SIZE_HELP = "Height and width. Default: those of the images, at least 16; 64 where they differ"
 AUGMENT_HELP = "Random changes while training. Default: auto, which is digits for grey images, photos for colour"
 VALIDATION_HELP = "Share of the training images to choose the best epoch by; 0 for none. Default: 0.1, at most 2,000"
@@ -38,6 +39,7 @@ Files = Annotated[list[str], typer.Argument(metavar="FILE...", show_default=Fals
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else, for programs.")]
 Top = Annotated[int, typer.Option(metavar="K", help="How many classes to show for each file.")]
 Out = Annotated[str | None, _option("RUN", OUT_HELP)]
+Eager = Annotated[bool, typer.Option("--eager", help=EAGER_HELP)]
 Resume = Annotated[bool, typer.Option("--resume", help=RESUME_HELP)]
 
 Epochs = Annotated[int | None, _option("N", "Rounds through the images. Default: 4 to 30, by their number")]

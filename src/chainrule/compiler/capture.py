@@ -42,6 +42,7 @@ class Captured:
         cleared: cells whose gradient was there before, and is None after.
         unkept: cells whose gradient is written and thrown away.
         cells: all cells that are read or written.
+        grad_cells: all cells of which the gradient is read or written.
         arrays: the user's arrays that became constants.
         fixed: leaves of the arguments for whose value alone the program is good.
     """
@@ -59,6 +60,7 @@ class Captured:
     cleared: list[Cell] = field(default_factory=list)
     unkept: list[Cell] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
+    grad_cells: list[Cell] = field(default_factory=list)
     arrays: list[TakenArray] = field(default_factory=list)
     fixed: dict[int, Any] = field(default_factory=dict)
 
@@ -105,7 +107,7 @@ class StepTrace(Trace):
     # --- what comes in ------------------------------------------------------------------------------------
 
     def _input(self, type: TensorType, *origin: Any) -> Value:
-        self.origins.append(origin)  # type: ignore[arg-type]
+        self.origins.append(origin)
         return self.graph.add_input(type)
 
     def argument(self, number: int, leaf: Any) -> Any:
@@ -211,6 +213,7 @@ class StepTrace(Trace):
         for cell, final in self._grads.items():
             if cell in self.made:
                 continue
+            made.grad_cells.append(cell)
             read_first = cell in self._grad_entry
             entry = self._grad_entry.get(cell)
             if read_first:

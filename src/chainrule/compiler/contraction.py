@@ -10,17 +10,17 @@ Georganas et al., arXiv 1906.06440). The sum over k is added up in pieces: see `
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from llvmlite import ir
 
 from .. import dtypes
 from ..dtypes import DType
-from .kernel import Call, Code, Frame, Lowered, Ref
-from .tiling import CHUNK_FLOPS, Axis, Blocks, Tile, choose_blocks, collapse, masks_are_free, size
+from .kernel import Frame, Ref
+from .tiling import Axis
 from .vector import I64, LANES, Emitter, is_float
 
+#: ``store(e, value, row, column)`` emits the code that stores 16 columns from ``column`` on.
 Store = Callable[[Emitter, Any, Any, Any], None]
 
 
@@ -43,36 +43,6 @@ class Finish(NamedTuple):
     emit: Callable[[Frame, list[Any], list[Any]], Store]
 
 
-@dataclass
-class Product:
-    """A contraction to be lowered.
-
-    Attributes:
-        batch, rows, k: dimensions. ``out`` is in elements for a batch dimension, in rows of the output for ``rows``.
-        n: number of columns; column ``i`` of ``b`` lies ``i`` elements after column 0, within a panel.
-        a, b, out: the buffers.
-        row_step, column_step: strides of the output, in elements.
-        panel: distance between panels (of a tile's width) of a packed ``b``; None if it is not packed.
-        batch_rows: rows of the output in a batch, by which `Finish` counts.
-        first_row: the row of the output that is row 0 here.
-    """
-
-    dtype: DType
-    tile: Tile
-    batch: list[Axis]
-    rows: list[Axis]
-    k: list[Axis]
-    n: int
-    a: Ref
-    b: Ref
-    out: Ref
-    row_step: int
-    column_step: int = 1
-    panel: int | None = None
-    batch_rows: int = 0
-    first_row: int = 0
-
-
 class Structure(NamedTuple):
     """What the code of a kernel depends on; all else is numbers at run time."""
 
@@ -91,132 +61,22 @@ class Structure(NamedTuple):
     in_pieces: bool
 
 
-_WORDS = (
+#: The numbers that kernels get, before those of the dimensions.
+WORDS = (
     "m", "n", "block_rows", "block_panels", "panels", "row_blocks", "column_blocks", "batches", "panel",
     "piece", "pieces", "split_pieces", "splits", "split_step", "row_step", "column_step", "batch_rows", "first_row",
     "sums",
 )  # fmt: skip
-_GROUPS = ("batch", "rows", "k")
+GROUPS = ("batch", "rows", "k")
 
 
-def _names(s: Structure) -> list[str]:
-    axes = ((group, i, field) for group in _GROUPS for i in range(getattr(s, group)) for field in Axis._fields)
-    return [*_WORDS, *(f"{group}{i}.{field}" for group, i, field in axes)]
+def word_names(s: Structure) -> list[str]:
+    """Names of the numbers that a kernel gets, in order."""
+    axes = ((group, i, field) for group in GROUPS for i in range(getattr(s, group)) for field in Axis._fields)
+    return [*WORDS, *(f"{group}{i}.{field}" for group, i, field in axes)]
 
 
-# --- from a product to calls ------------------------------------------------------------------------------
-
-
-def lower_product(product: Product, lowered: Lowered, finish: Finish | None = None) -> None:
-    """Append the calls that compute a product, and their temporary buffers.
-
-    Args:
-        product: what to compute.
-        lowered: where to append.
-        finish: what to do with the results; None to store them.
-    """
-    p = replace(product, batch=collapse(product.batch), rows=collapse(product.rows), k=collapse(product.k))
-    batches, m, total = size(p.batch), size(p.rows), size(p.k)
-    if 0 in (batches, m, p.n):
-        return
-    if total == 0:
-        p.k = [Axis(0)]
-    blocks = choose_blocks(batches, m, p.n, p.k, p.tile, p.dtype.itemsize)
-    if blocks.splits == 1:
-        lowered.calls.append(_call(p, blocks, finish))
-        return
-    # Every split writes a dense product of its own; then these are added up in order.
-    step = batches * m * p.n
-    lowered.temps.append(blocks.splits * step * p.dtype.itemsize)
-    partial = Ref("temp", len(lowered.temps) - 1)
-    dense = replace(
-        p, batch=_dense(p.batch, m * p.n), rows=_dense(p.rows, 1), out=partial, row_step=p.n, column_step=1, first_row=0
-    )
-    lowered.calls.append(_call(dense, blocks, None, step))
-    lowered.calls.append(_sum_call(p, blocks, finish, partial, step))
-
-
-def _dense(axes: list[Axis], step: int) -> list[Axis]:
-    done: list[Axis] = []
-    for axis in reversed(axes):
-        done.insert(0, axis._replace(out=step))
-        step *= axis.extent
-    return done
-
-
-def _structure(p: Product, blocks: Blocks) -> Structure:
-    masked = p.panel is None and (masks_are_free() or p.n % p.tile.columns != 0)
-    return Structure(
-        str(p.dtype), p.tile.rows, p.tile.vectors, len(p.batch), len(p.rows), len(p.k), blocks.axis,
-        packed=p.panel is not None, unit_a=bool(p.k) and p.k[-1].a == 1, unit_out=p.column_step == 1,
-        masked=masked, tail=p.n % LANES != 0, in_pieces=blocks.pieces > 1,
-    )  # fmt: skip
-
-
-def _words(p: Product, blocks: Blocks, split_step: int) -> dict[str, int]:
-    """The numbers by their names, in order."""
-    m, columns = size(p.rows), p.tile.columns
-    panels, block_panels = -(-p.n // columns), blocks.columns // columns
-    table = -(-blocks.rows * 16 // 64) * 64
-    values = [
-        m, p.n, blocks.rows, block_panels, panels, -(-m // blocks.rows), -(-panels // block_panels), size(p.batch),
-        columns if p.panel is None else p.panel, blocks.piece, blocks.pieces, -(-blocks.pieces // blocks.splits),
-        blocks.splits, split_step, p.row_step, p.column_step, p.batch_rows, p.first_row,
-        table,
-    ]  # fmt: skip
-    named = dict(zip(_WORDS, values, strict=True))
-    for group in _GROUPS:
-        for i, axis in enumerate(getattr(p, group)):
-            named |= {f"{group}{i}.{field}": value for field, value in axis._asdict().items()}
-    return named
-
-
-def _finished(
-    kind: type[_Kernel], s: Structure, buffers: tuple[Ref, ...], words: dict[str, int], finish: Finish | None
-) -> tuple[Code, tuple[Ref, ...], tuple[int, ...]]:
-    """The code of a kernel with its finish, and all its buffers and numbers."""
-    key = f"{kind.__name__.strip('_').lower()} {tuple(s)} finish {finish.key if finish else None}"
-    n_refs, n_words = (finish.n_refs, len(finish.words)) if finish else (0, 0)
-
-    def build(module: ir.Module, name: str) -> None:
-        names = _names(s)
-        frame = Frame(module, name, len(buffers) + n_refs, len(names) + n_words)
-        store = None
-        if finish:
-            store = finish.emit(frame, frame.buffers[len(buffers) :], frame.words[len(names) :])
-        kind(frame, s, dict(zip(names, frame.words, strict=False)), store).emit()
-        frame.done()
-
-    more = (finish.refs, finish.words) if finish else ((), ())
-    return Code(key, build), (*buffers, *more[0]), (*words.values(), *more[1])
-
-
-def _call(p: Product, blocks: Blocks, finish: Finish | None, split_step: int = 0) -> Call:
-    words = _words(p, blocks, split_step)
-    code, refs, numbers = _finished(_Contraction, _structure(p, blocks), (p.a, p.b, p.out), words, finish)
-    items = words["row_blocks"] * words["column_blocks"] * words["batches"] * blocks.splits
-    flops = 2 * words["batches"] * words["m"] * p.n * size(p.k)
-    tile_bytes = p.tile.rows * p.tile.columns * p.dtype.itemsize
-    tiles = -(-blocks.rows // p.tile.rows) * words["block_panels"] if blocks.pieces > 1 else 1
-    grain = max(1, CHUNK_FLOPS * items // max(flops, 1))
-    return Call(code, refs, numbers, items, min(grain, items), flops, words["sums"] + tiles * tile_bytes)
-
-
-def _sum_call(p: Product, blocks: Blocks, finish: Finish | None, partial: Ref, step: int) -> Call:
-    """The call that adds up the partial results of the splits, ``step`` elements from one to the next."""
-    rows = max(1, min(size(p.rows), (16 << 10) // p.n))
-    words = _words(p, blocks._replace(rows=rows), step)
-    # The structure without what only the contraction depends on.
-    s = _structure(p, blocks)._replace(tile_rows=0, vectors=0, axis=0, packed=False, unit_a=False, masked=False)
-    code, refs, numbers = _finished(_Sum, s._replace(in_pieces=False), (partial, p.out), words, finish)
-    items = words["row_blocks"] * words["batches"]
-    return Call(code, refs, numbers, items, 1, blocks.splits * step, words["sums"])
-
-
-# --- the code ---------------------------------------------------------------------------------------------
-
-
-class _Kernel:
+class Kernel:
     """What the two kernels share: batches, rows, and where results go."""
 
     def __init__(self, frame: Frame, s: Structure, words: dict[str, Any], store: Store | None) -> None:
@@ -245,7 +105,8 @@ class _Kernel:
 
     def of_axes(self, group: str, index: Any) -> tuple[list[Any], dict[str, Any]]:
         """The index along each dimension of a group, and the sums of index times stride."""
-        b, indices, sums = self.b, [], dict.fromkeys(("a", "b", "out"), I64(0))
+        b, sums = self.b, dict.fromkeys(("a", "b", "out"), I64(0))
+        indices: list[Any] = []
         for i in reversed(range(getattr(self.s, group))):
             if i:
                 index, one = self.divmod(index, self.w[f"{group}{i}.extent"])
@@ -321,7 +182,7 @@ class _Kernel:
         e.scatter(value, self.out, where, self.dtype)
 
 
-class _Contraction(_Kernel):
+class Contraction(Kernel):
     """The kernel itself; an item is a block of rows and columns of a batch, for one split of k."""
 
     def item(self, item: Any) -> None:
@@ -424,7 +285,8 @@ class _Contraction(_Kernel):
             phi.add_incoming(first, before)
             phi.add_incoming(later, b.block)
         end = b.block
-        b.cbranch(b.icmp_signed("<", following[0], count), body, after)
+        back = b.cbranch(b.icmp_signed("<", following[0], count), body, after)
+        back.set_metadata("llvm.loop", _not_unrolled(b.module))
         b.position_at_end(after)
         results = []
         for old, new in zip(sums, updated, strict=True):
@@ -474,7 +336,7 @@ class _Contraction(_Kernel):
             self.finish(value, b.add(row, r), b.add(column, b.mul(j, I64(LANES))))
 
 
-class _Sum(_Kernel):
+class Sum(Kernel):
     """Adds up the partial results of splits, in order; an item is a block of rows of a batch."""
 
     def item(self, item: Any) -> None:
@@ -508,6 +370,14 @@ class _Sum(_Kernel):
         if self.s.tail:
             with e.masked(e.tail_mask(b.sub(n, whole))):
                 body(whole)
+
+
+def _not_unrolled(module: ir.Module) -> Any:
+    """Metadata of a loop that is long enough as it is: its first operand is itself, as LLVM demands."""
+    disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = module.add_metadata([disable])
+    loop.operands = (loop, disable)
+    return loop
 
 
 def _dtype(name: str) -> DType:

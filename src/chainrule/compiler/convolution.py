@@ -16,17 +16,22 @@ from typing import Any, NamedTuple
 
 from .. import dtypes
 from ..dtypes import DType
-from .contraction import Finish, Product, lower_product
+from . import folding
+from .contraction import Finish
 from .kernel import Lowered, Ref
 from .packing import Border, pack, pad
+from .products import Product, lower_product
 from .tiling import Axis, Tile, choose_tile, collapse, size
+from .vector import LANES
 
 __all__ = ["Finish", "Operand", "can_finish", "lower_contraction", "supports"]
 
-# A contiguous right operand is packed too if it is at least as large and is read for at least so many rows: panels
-# keep what is read together in few pages and cache sets.
+# A contiguous right operand is packed too if that pays. It is read for so many rows at least, and either k becomes
+# simpler, or it is at least so large, with rows so far apart that what is read together lies in many pages and in few
+# sets of the caches.
+_PACK_ROWS = 24
 _PACK_BYTES = 64 << 10
-_PACK_ROWS = 64
+_PACK_STRIDE = 2 << 10
 
 
 class Operand(NamedTuple):
@@ -69,15 +74,16 @@ def lower_contraction(
     if node_kind == "dot":
         lowering.dot(a, b, **static)
     else:
-        how = _How(*(tuple(static[name]) for name in ("stride", "padding", "dilation")), static["groups"])
+        stride, dilation, padding = (tuple(static[name]) for name in ("stride", "dilation", "padding"))
+        how = _How(stride, dilation, padding, static["groups"])
         getattr(lowering, node_kind)(a, b, tuple(out_shape), how)
     return lowering.lowered
 
 
 class _How(NamedTuple):
     stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
     groups: int
 
 
@@ -104,10 +110,16 @@ def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
-def _needs_packing(columns: list[Axis], n: int, total: int, m: int, itemsize: int) -> bool:
+def _needs_packing(k: list[Axis], columns: list[Axis], m: int, itemsize: int) -> bool:
+    columns = collapse(columns)
     if len(columns) > 1 or (columns and columns[0].b != 1):
         return True
-    return m >= _PACK_ROWS and n * total * itemsize >= _PACK_BYTES
+    if m < _PACK_ROWS or not k:
+        return False
+    in_order = dense_strides([x.extent for x in k])
+    if len(collapse(Axis(x.extent, x.a, s) for x, s in zip(k, in_order, strict=True))) < len(collapse(k)):
+        return True
+    return k[-1].b * itemsize >= _PACK_STRIDE and size(k) * size(columns) * itemsize >= _PACK_BYTES
 
 
 @dataclass
@@ -122,11 +134,9 @@ class _Lowering:
 
     def right(self, source: Ref, batch: list[Axis], k: list[Axis], columns: list[Axis], m: int) -> _Right:
         """The right operand, packed if need be."""
-        n, total = size(columns), size(k)
+        n = size(columns)
         tile = choose_tile(self.dtype, m, n)
-        if 0 in (n, total, m, size(batch)) or not _needs_packing(
-            collapse(columns), n, total, m, self.dtype.itemsize
-        ):
+        if 0 in (n, size(k), m, size(batch)) or not _needs_packing(k, columns, m, self.dtype.itemsize):
             return _Right(source, None, tuple(x.b for x in batch), tuple(x.b for x in k), tile)
         packed = pack(source, self.dtype, tile, batch, k, columns, self.lowered)
         of_batch, of_k = (dense_strides([x.extent for x in axes]) for axes in (batch, k))
@@ -168,8 +178,7 @@ class _Lowering:
         m, n = math.prod(a.shape[i] for i in free_a), size(columns)
         of_batch = dense_strides([a.shape[i] for i in batch[0]])
         batches = [
-            Axis(a.shape[i], a.strides[i], b.strides[j], s * m * n)
-            for i, j, s in zip(*batch, of_batch, strict=True)
+            Axis(a.shape[i], a.strides[i], b.strides[j], s * m * n) for i, j, s in zip(*batch, of_batch, strict=True)
         ]
         of_rows = dense_strides([a.shape[i] for i in free_a])
         rows = [Axis(a.shape[i], a.strides[i], out=s) for i, s in zip(free_a, of_rows, strict=True)]
@@ -233,6 +242,12 @@ class _Lowering:
              for i in range(min(how.stride[d], shape[d + 1]))]
             for d in spatial
         ]  # fmt: skip
+        direct = math.prod(shape[:1]) * math.prod(sum(p.pixels * p.places for p in of) for of in phases)
+        direct *= w.shape[0] * -(-w.shape[-1] // LANES) * LANES
+        sizes = math.prod(y.shape[:-1]), w.shape[0], math.prod(w.shape[1:-1]), w.shape[-1]
+        if how.groups == 1 and folding.pays(direct, *sizes, self.dtype.itemsize):
+            self.fold(y, w, shape, how)
+            return
         borders = []
         for d in spatial:
             reached = [p for p in phases[d] if p.places]
@@ -243,14 +258,32 @@ class _Lowering:
         outputs, channels = w.shape[0] // how.groups, w.shape[-1]
         batch = [Axis(how.groups, outputs * image.strides[-1], outputs * w.strides[0], channels)]
         # The window backwards, so that k runs forward through the image.
-        k = [Axis(w.shape[d + 1], b=-w.strides[d + 1]) for d in spatial] + [Axis(outputs, b=w.strides[0])]
+        k = [Axis(w.shape[d + 1], image.strides[d + 1] * how.dilation[d], -w.strides[d + 1]) for d in spatial]
+        k.append(Axis(outputs, image.strides[-1], w.strides[0]))
         last = sum((w.shape[d + 1] - 1) * w.strides[d + 1] for d in spatial)
         source = self.ref(_View(Ref("in", 1), (), last if 0 not in w.shape else 0))
         right = self.right(source, batch, k, [Axis(channels, b=w.strides[-1])], math.prod(shape[:-1]))
         for choice in combinations(*phases):
-            self.pixels(choice, image, borders, right, batch, outputs, shape, w.shape[1:-1])
+            self.add_pixels(choice, image, borders, right, batch, outputs, shape, w.shape[1:-1])
 
-    def pixels(
+    def fold(self, y: Operand, w: Operand, shape: tuple[int, ...], how: _How) -> None:
+        """(N P..., O) @ (O, K... C) -> (N P..., K... C), and the windows added up where they overlap."""
+        out = dense_strides(y.shape[:-1])
+        rows = [Axis(n, y.strides[i], out=out[i]) for i, n in enumerate(y.shape[:-1])]
+        k = [Axis(w.shape[0], y.strides[-1], w.strides[0])]
+        columns = [Axis(n, b=w.strides[i + 1]) for i, n in enumerate(w.shape[1:])]
+        right = self.right(Ref("in", 1), [], k, columns, size(rows))
+        n = size(columns)
+        self.lowered.temps.append(size(rows) * n * self.dtype.itemsize)
+        windows = Ref("temp", len(self.lowered.temps) - 1)
+        product = Product(self.dtype, right.tile, [], rows, [k[0]._replace(b=right.k[0])], n, Ref("in", 0), right.ref,
+                          windows, n, panel=right.panel)  # fmt: skip
+        lower_product(product, self.lowered)
+        before = [low for low, _ in how.padding]
+        folding.fold(windows, self.dtype, shape, y.shape[1:-1], w.shape[1:-1], (how.stride, how.dilation, before),
+                     self.finish, self.lowered)  # fmt: skip
+
+    def add_pixels(
         self, phases: Sequence[_Phase], image: _View, borders: list[Border], right: _Right, batch: list[Axis],
         outputs: int, shape: tuple[int, ...], window: tuple[int, ...],
     ) -> None:  # fmt: skip
@@ -259,7 +292,7 @@ class _Lowering:
         rows = [Axis(shape[0], image.strides[0], out=out[0])]
         k, k_steps, first, at_a, at_b = [], [], 0, 0, 0
         for d, p in enumerate(phases):
-            rows.append(Axis(p.count, image.strides[d + 1], out=out[d + 1] * p.stride))
+            rows.append(Axis(p.pixels, image.strides[d + 1], out=out[d + 1] * p.stride))
             k.append(Axis(p.places, image.strides[d + 1] * p.spread))
             k_steps.append(right.k[d] * p.every)
             first += p.first * out[d + 1]
@@ -277,7 +310,7 @@ class _Lowering:
 
 
 class _Phase(NamedTuple):
-    """Pixels ``first``, ``first + stride``, ... of a dimension, ``count`` of them.
+    """Pixels ``first``, ``first + stride``, ... of a dimension, ``pixels`` of them.
 
     The places ``place``, ``place + every``, ... of the window, ``places`` of them, reach these pixels; for the last of
     them, the first pixel belongs to position ``lowest``, and from place to place positions change by ``spread``.
@@ -285,7 +318,7 @@ class _Phase(NamedTuple):
 
     first: int
     stride: int
-    count: int
+    pixels: int
     place: int
     every: int
     places: int
@@ -295,7 +328,7 @@ class _Phase(NamedTuple):
     @property
     def highest(self) -> int:
         """The position that the first place has for the last pixel."""
-        return self.lowest + (self.places - 1) * self.spread + self.count - 1
+        return self.lowest + (self.places - 1) * self.spread + self.pixels - 1
 
 
 def _phase(first: int, n: int, window: int, stride: int, dilation: int, before: int) -> _Phase:

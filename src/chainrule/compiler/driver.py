@@ -33,8 +33,8 @@ from typing import Any
 from llvmlite import ir
 
 from . import engine, system
-from .kernel import KERNEL_TYPE, Code
-from .threads import PARALLEL, PARALLEL_TYPE, SCRATCH, WORKERS, call, get, minimum, put, repeat, word
+from .kernel import Code
+from .threads import PARALLEL, PARALLEL_TYPE, WORKERS, call, get, put, repeat, run_chunks, word
 from .vector import I1, I8, I32, I64, PTR, VOID, Emitter
 
 KERNEL, HOST, SCAN, COND, WHILE, COPY, GATE = range(7)
@@ -132,22 +132,7 @@ class _Steps:
                 run = get(b, self.pool, PARALLEL, PTR)
                 call(b, PARALLEL_TYPE, run, self.pool, function, params, items, grain)
             with alone:
-                self._chunks(function, params, items, grain)
-
-    def _chunks(self, function: Any, params: Any, items: Any, grain: Any) -> None:
-        """Run all chunks of a kernel here, in order."""
-        b = self.b
-        before = b.block
-        scratch = get(b, self.pool, SCRATCH, PTR)
-        with repeat(b) as (_, done):
-            begin = b.phi(I64)
-            begin.add_incoming(I64(0), before)
-            chunk = b.append_basic_block("chunk")
-            b.cbranch(b.icmp_signed("<", begin, items), chunk, done)
-            b.position_at_end(chunk)
-            end = minimum(b, b.add(begin, grain), items)
-            call(b, KERNEL_TYPE, function, params, begin, end, scratch)
-            begin.add_incoming(end, b.block)
+                run_chunks(b, self.pool, function, params, items, grain)
 
     def _host(self) -> None:
         b = self.b

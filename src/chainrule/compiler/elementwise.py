@@ -14,7 +14,7 @@ from ..dtypes import DType
 from . import halves
 from .math import integers, remainders
 from .math.casts import cast
-from .math.functions import FUNCTIONS
+from .math.functions import FUNCTIONS, apply
 from .math.lanes import Lanes, outlined, where
 from .math.philox import philox
 from .vector import Emitter, is_float, is_signed
@@ -37,11 +37,6 @@ class _Rule(NamedTuple):
     inexact_only: bool = False  # there is code for floating types only
 
 
-def _arithmetic(node: _Node, sign: str) -> Lanes:
-    x, y = node.args
-    return {"+": x.__add__, "-": x.__sub__, "*": x.__mul__, "/": x.__truediv__}[sign](y)
-
-
 def _strong_multiply(node: _Node) -> Lanes:
     x, y = node.args
     product = x * y
@@ -50,10 +45,6 @@ def _strong_multiply(node: _Node) -> Lanes:
     if node.out in dtypes.HALF:
         product = Lanes(node.e, halves.nearest(node.e, product.v, node.out))
     return where(product.is_nan() & x.eq(0.0), 0.0, product)
-
-
-def _negative(node: _Node) -> Lanes:
-    return -node.args[0]
 
 
 def _abs(node: _Node) -> Lanes:
@@ -110,6 +101,8 @@ def _divided(node: _Node, floating: Callable[..., Lanes], whole: Callable[..., L
 
 def _power(node: _Node) -> Lanes:
     x, y = node.args
+    if x.is_float:
+        return apply("power", x, y, static=node.static)
     if is_signed(node.dtype):
         node.e.fault((y < 0).v)
         y = where(y < 0, 0, y)
@@ -126,8 +119,13 @@ def _select(node: _Node) -> Lanes:
     return where(condition, x, y)
 
 
+def _typed(emit: Callable[[Lanes, Lanes, DType], Lanes]) -> Callable[[_Node], Lanes]:
+    """A rule of two inputs and their dtype."""
+    return lambda node: emit(node.args[0], node.args[1], node.dtype)
+
+
 def _compared(sign: str) -> _Rule:
-    return _Rule(lambda node: integers.compare(sign, *node.args, node.dtype), exact=True)
+    return _Rule(_typed(lambda x, y, dtype: integers.compare(sign, x, y, dtype)), exact=True)
 
 
 def _same(node: _Node) -> Lanes:
@@ -135,21 +133,21 @@ def _same(node: _Node) -> Lanes:
 
 
 _RULES: dict[str, _Rule] = {
-    "add": _Rule(lambda node: _arithmetic(node, "+")),
-    "subtract": _Rule(lambda node: _arithmetic(node, "-")),
-    "multiply": _Rule(lambda node: _arithmetic(node, "*")),
-    "divide": _Rule(lambda node: _arithmetic(node, "/"), 4, inexact_only=True),
+    "add": _Rule(lambda node: node.args[0] + node.args[1]),
+    "subtract": _Rule(lambda node: node.args[0] - node.args[1]),
+    "multiply": _Rule(lambda node: node.args[0] * node.args[1]),
+    "divide": _Rule(lambda node: node.args[0] / node.args[1], 4, inexact_only=True),
     "strong_multiply": _Rule(_strong_multiply, 2, exact=True),
     "square": _Rule(lambda node: node.args[0] * node.args[0]),
-    "negative": _Rule(_negative, exact=True),
+    "negative": _Rule(lambda node: -node.args[0], exact=True),
     "abs": _Rule(_abs, exact=True),
     "sign": _Rule(_sign, exact=True),
     "floor": _Rule(lambda node: _rounded(node, "floor"), exact=True),
     "ceil": _Rule(lambda node: _rounded(node, "ceil"), exact=True),
     "round": _Rule(lambda node: _rounded(node, "rint"), exact=True),
     "trunc": _Rule(lambda node: _rounded(node, "trunc"), exact=True),
-    "maximum": _Rule(lambda node: larger(*node.args, node.dtype), exact=True),
-    "minimum": _Rule(lambda node: smaller(*node.args, node.dtype), exact=True),
+    "maximum": _Rule(_typed(larger), exact=True),
+    "minimum": _Rule(_typed(smaller), exact=True),
     "clip": _Rule(_clip, 2, exact=True),
     "select": _Rule(_select, exact=True),
     "cast": _Rule(lambda node: cast(node.args[0], node.dtype, node.out), exact=True),
@@ -168,9 +166,10 @@ _RULES: dict[str, _Rule] = {
     "greater_equal": _compared(">="),
     "logical_not": _Rule(lambda node: ~node.args[0]),
     "bitwise_invert": _Rule(lambda node: ~node.args[0]),
-    "bitwise_left_shift": _Rule(lambda node: integers.shift_left(*node.args, node.dtype)),
-    "bitwise_right_shift": _Rule(lambda node: integers.shift_right(*node.args, node.dtype)),
+    "bitwise_left_shift": _Rule(_typed(integers.shift_left)),
+    "bitwise_right_shift": _Rule(_typed(integers.shift_right)),
     "power": _Rule(_power, 60),
+    "_conj": _Rule(_same, 0, exact=True),  # of real numbers
 }
 _RULES |= {f"{kind}_and": _Rule(lambda node: node.args[0] & node.args[1]) for kind in ("logical", "bitwise")}
 _RULES |= {f"{kind}_or": _Rule(lambda node: node.args[0] | node.args[1]) for kind in ("logical", "bitwise")}
@@ -178,16 +177,13 @@ _RULES |= {f"{kind}_xor": _Rule(lambda node: node.args[0] ^ node.args[1]) for ki
 
 
 def _function(name: str) -> _Rule:
-    function = FUNCTIONS[name]
-
     def emit(node: _Node) -> Lanes:
-        (x,) = node.args
-        return outlined(f"math.{name}", function.emit, x) if function.outlined else function.emit(x)
+        return apply(name, *node.args, static=node.static)
 
-    return _Rule(emit, function.cost, inexact_only=True)
+    return _Rule(emit, FUNCTIONS[name].cost, inexact_only=True)
 
 
-_RULES |= {name: _function(name) for name in FUNCTIONS}
+_RULES = {name: _function(name) for name in FUNCTIONS} | _RULES
 
 
 def supports(name: str, types: list[DType], out: DType, static: Mapping[str, Any]) -> bool:
@@ -195,18 +191,20 @@ def supports(name: str, types: list[DType], out: DType, static: Mapping[str, Any
     rule = _RULES.get(name)
     if rule is None or any(t in dtypes.COMPLEX for t in (*types, out)):
         return False
+    if name == "polygamma" and not 0 <= static["order"] <= 30:
+        return False
     return is_float(types[0]) or not rule.inexact_only
 
 
 def cost(name: str, dtype: DType) -> int:
     """About how many floating-point operations an element takes; 1 for what is not known."""
     rule = _RULES.get(name)
-    return 1 if rule is None else rule.cost
+    if rule is None:
+        return 1
+    return rule.cost + (8 if dtype in dtypes.HALF and not rule.exact else 0)
 
 
-def lower(
-    e: Emitter, name: str, args: list[Any], types: list[DType], out: DType, static: Mapping[str, Any]
-) -> Any:
+def lower(e: Emitter, name: str, args: list[Any], types: list[DType], out: DType, static: Mapping[str, Any]) -> Any:
     """Emit code for an elementwise primitive.
 
     Args:

@@ -19,7 +19,7 @@ from ..tensor.cells import Cell
 from ..tensor.state import shared
 from ..tensor.tensor import Tensor
 from .capture import Captured, TakenArray
-from .references import Visitor, cells_in
+from .references import Visitor, cells_in, names_of
 
 _BY_VALUE = (bool, int, complex, str, bytes, type(None), np.dtype, np.generic)
 
@@ -120,7 +120,7 @@ class Guards(Visitor):
 
     def mapping(self, mapping: Mapping[str, Any], path: str) -> None:
         """See `Visitor`."""
-        self._mappings.append((mapping, {k: frozen(v) for k, v in mapping.items()}, path))
+        self._mappings.append((mapping, {k: frozen(v) for k, v in _entries(mapping).items()}, path))
         self._trainable.update((cell, cell.trainable) for cell in cells_in(mapping))
 
     def complete(self, captured: Captured) -> None:
@@ -173,7 +173,7 @@ class Guards(Visitor):
             if not _equal(saved, dict(_attributes(module))):
                 return False
         for mapping, saved, _ in self._mappings:
-            if not _equal(saved, dict(mapping)):
+            if not _equal(saved, _entries(mapping)):
                 return False
         if any(cell.trainable != before for cell, before in self._trainable.items()):
             return False
@@ -197,11 +197,15 @@ class Guards(Visitor):
         for cell, value, path in self._closures:
             yield from _change(path, value, cell.cell_contents)
         for container, contents, path in self._containers:
-            yield from _changed_contents(path, contents, _contents(container))
+            if isinstance(container, dict):
+                n = len(contents) // 2
+                yield from _changed_entries(path + " ", dict(zip(contents[:n], contents[n:], strict=True)), container)
+            else:
+                yield from _changed_contents(path, contents, _contents(container))
         for module, saved, path in self._modules:
             yield from _changed_entries(path + ".", saved, dict(_attributes(module)))
         for mapping, saved, path in self._mappings:
-            yield from _changed_entries(path + ".", saved, dict(mapping))
+            yield from _changed_entries(path + ".", saved, _entries(mapping))
         for cell, before in self._trainable.items():
             yield from _change(f"trainable of {cell.name or 'a cell'}", before, cell.trainable)
         for cell, kind in self._grads:
@@ -210,11 +214,11 @@ class Guards(Visitor):
     def refuse_side_effects(self, operation: str) -> bool:
         """Raise an error if tracing has changed what the function refers to; return whether to collect anew.
 
-        A cache that was filled is no such change.
+        A cache that was filled with a constant is no such change.
         """
         filled = False
         for what, before, after in self.changes():
-            if _holds_traced(after) or not (before is None or before is MISSING):
+            if not ((before is None or before is MISSING) and _is_constant(after)):
                 raise TraceError(
                     operation,
                     f"the function changes {what}, which would happen while it is traced and never again",
@@ -264,12 +268,17 @@ def _changed_contents(path: str, before: Sequence[Any], after: Sequence[Any]) ->
         yield f"the elements of {path}", list(before), list(after)
 
 
-def _holds_traced(x: Any) -> bool:
-    if isinstance(x, Tensor):
-        return not isinstance(x, Cell) and isinstance(x.value, Value)
+def _is_constant(x: Any) -> bool:
     if isinstance(x, (list, tuple)):
-        return any(map(_holds_traced, x))
-    return isinstance(x, dict) and any(map(_holds_traced, x.values()))
+        return all(map(_is_constant, x))
+    if isinstance(x, Tensor):
+        return not isinstance(x, Cell) and not isinstance(x.value, Value)
+    return isinstance(x, np.ndarray)
+
+
+def _entries(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters of a group, but for what schedules note there for themselves."""
+    return {key: value for key, value in mapping.items() if key != "initial_lr"}
 
 
 def guards_of(function: Callable[..., Any], values: Sequence[Any]) -> Guards:
@@ -280,16 +289,8 @@ def guards_of(function: Callable[..., Any], values: Sequence[Any]) -> Guards:
         values: arguments that do not vary.
     """
     made = Guards()
-    made.function(function, "the function")
-    names = made_names(function)
-    for value in values:
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    names = frozenset() if code is None else names_of(code).attributes
+    for value in (function, *values):
         made.value(value, names, "an argument", "")
     return made
-
-
-def made_names(function: Any) -> frozenset[str]:
-    """The attributes that a function names."""
-    from .references import names_of
-
-    function = getattr(function, "__func__", function)
-    return names_of(function.__code__).attributes if hasattr(function, "__code__") else frozenset()

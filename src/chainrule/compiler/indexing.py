@@ -126,7 +126,7 @@ class _Scatter:
     """
 
     def __init__(self, kind: str, node: Node) -> None:
-        x, updates, *indices = node.inputs
+        x, _, *indices = node.inputs
         self.kind, self.kinds = kind, [i.dtype for i in indices]
         self.stored, parts = moved(x.dtype) if kind == "set" else real_parts(x.dtype)
         self.computed = dtypes.float32 if self.stored in dtypes.HALF else self.stored
@@ -215,6 +215,14 @@ class _Scatter:
         e.blocks(rest, lambda j: elements(e, at, to, j))
 
 
+def _lower_scatter_add(node: Node) -> Lowered | None:
+    return None if node.inputs[0].dtype == dtypes.bool_ else _Scatter("add", node).call()
+
+
+def _lower_scatter_set(node: Node) -> Lowered | None:
+    return _Scatter("set", node).call()
+
+
 # --- slices whose start is a value ------------------------------------------------------------------------
 
 
@@ -276,8 +284,8 @@ def _lowered(*calls: Call) -> Lowered:
 
 LOWER: dict[str, Callable[[Node], Lowered | None]] = {
     "gather": _lower_gather,
-    "scatter_add": lambda node: _Scatter("add", node).call(),
-    "scatter_set": lambda node: _Scatter("set", node).call(),
+    "scatter_add": _lower_scatter_add,
+    "scatter_set": _lower_scatter_set,
     "dynamic_slice": _lower_dynamic_slice,
     "dynamic_update_slice": _lower_dynamic_update_slice,
 }

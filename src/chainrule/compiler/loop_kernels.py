@@ -14,7 +14,8 @@ from llvmlite import ir
 from ..graph.ir import Value
 from .fusion import Cluster, columns_of
 from .kernel import Call, Code, Frame, Lowered, Ref
-from .loop_code import Body, LoopBody, Words, combine, identity, write_loop
+from .loop_code import Body, LoopBody, combine, identity, neutral, write_loop
+from .loop_words import Words
 from .loops import Leaf, Loop, Scalar, accumulated
 from .ops import Op
 from .vector import I64, LANES, Emitter
@@ -35,9 +36,10 @@ def describe(loop: Loop, words: Words) -> str:
     """All that the code of a loop depends on, as text."""
     number: dict[Any, str] = {}
     buffers = {root: i for i, root in enumerate(loop.buffers)}
+    inner = str(loop.inner) if loop.static else "even" if loop.even else "any"
     lines = [
         f"{loop.structure} w{loop.width()} dims{len(loop.extents)} parts{loop.parts_dims if loop.parts > 1 else 0}"
-        f" row{loop.cluster.row if loop.parts > 1 else ''} inner{loop.inner if loop.static else '?'}"
+        f" row{loop.cluster.row if loop.parts > 1 else ''} inner {inner if loop.structure != 'flat' and loop.columns is None else ''}"
     ]
     for leaf in loop.leaves.values():
         number[leaf] = f"L{len(number)}"
@@ -143,7 +145,7 @@ def _combine_columns(frame: Frame, name: str, dtype: Any, out: Any) -> None:
 
 
 def _combine_total(frame: Frame, name: str, dtype: Any, out: Any) -> None:
-    b, e = frame.b, frame.e
+    b = frame.b
     source, target = frame.buffers
     one = Emitter(b, 1, frame.status)
     total = one.variable(one.of(dtype), identity(one, name, dtype))
@@ -151,7 +153,6 @@ def _combine_total(frame: Frame, name: str, dtype: Any, out: Any) -> None:
         value = one.load(source, i, dtype)
         b.store(combine(one, name, b.load(total, typ=one.of(dtype)), value, dtype), total)
     one.store(b.load(total, typ=one.of(dtype)), target, I64(0), out)
-    del e
 
 
 # --- maps appended to a contraction -----------------------------------------------------------------------
@@ -194,8 +195,6 @@ class Appended:
 
 def constant_fill(op: Op) -> np.ndarray:
     """What a reduction over nothing gives."""
-    from .loop_code import neutral
-
     out = op.outputs[0]
     value = 0 if op.name == "reduce_sum" else neutral(op.name, out.dtype)
     return np.full(out.shape, value, out.dtype)

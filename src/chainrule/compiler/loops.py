@@ -25,7 +25,7 @@ BLOCK = 1024
 """Elements of one item of a loop without rows."""
 
 STATIC = 1024
-"""Rows up to this length have it in their code."""
+"""Rows up to this length have it in their code, unless it is a multiple of the lanes and so leaves no rest."""
 
 CHUNK_NS = 30_000
 """About so much work makes a chunk that a thread takes."""
@@ -69,7 +69,7 @@ class Loop:
     Attributes:
         structure: "flat", "rows", "reduce" (of rows) or "columns" (of several blocks of rows).
         extents: of the dims of the rows, outermost first.
-        inner: length of a row.
+        inner: length of a row; ``even`` if it is a multiple of the lanes.
         parts: how many rows in this sense one reduced row has.
     """
 
@@ -117,7 +117,9 @@ class Loop:
             self.structure = "columns"
         else:
             self.structure = "rows" if len(self.ordered) > 1 else "flat"
-        self.static = self.structure != "flat" and self.inner <= STATIC
+        self.even = self.inner % LANES == 0
+        inside = self.structure != "flat" and self.columns is None
+        self.static = inside and self.inner <= STATIC and not self.even
 
     def _full_views(self, op: Op) -> list[View]:
         """Views that run over all elements and come from outside."""

@@ -282,17 +282,24 @@ def _emit_tile(frame: Frame, bits: DType, odometer: Odometer, inner: Sequence[An
 def transposed(b: Any, rows: Sequence[Any]) -> list[Any]:
     """The columns of `LANES` vectors of as many elements.
 
-    Each round interleaves row ``i`` with row ``i + LANES / 2``. In the number of an element, its row's bits followed by
-    its column's, that is a rotation by one bit; so when half of the bits have gone round, rows are columns.
+    Each round exchanges, in all squares of ``2 * size`` rows and columns, the upper right block with the lower left
+    one. The larger sizes come first: where a vector is several registers, they only rename those.
     """
-    half = LANES // 2
-    low, high = (
-        ir.Constant(ir.VectorType(I32, LANES), [I32(at + k // 2 + LANES * (k % 2)) for k in range(LANES)])
-        for at in (0, half)
-    )
-    for _ in range(LANES.bit_length() - 1):
-        rows = [b.shuffle_vector(rows[i], rows[i + half], order) for i in range(half) for order in (low, high)]
-    return list(rows)
+    rows, size = list(rows), LANES // 2
+    while size:
+        upper, lower = (
+            ir.Constant(ir.VectorType(I32, LANES), [I32(k) for k in kept])
+            for kept in (
+                [k + LANES - size if k & size else k for k in range(LANES)],
+                [k + LANES if k & size else k + size for k in range(LANES)],
+            )
+        )
+        for i in range(LANES):
+            if not i & size:
+                x, y = rows[i], rows[i + size]
+                rows[i], rows[i + size] = b.shuffle_vector(x, y, upper), b.shuffle_vector(x, y, lower)
+        size //= 2
+    return rows
 
 
 _MODES: dict[str, Callable[..., None]] = {

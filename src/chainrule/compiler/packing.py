@@ -6,6 +6,7 @@ is contiguous. `pad` puts zeros around an image, so that a convolution needs no 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -220,9 +221,9 @@ def pad(source: Ref, dtype: DType, borders: list[Border], run: int, run_step: in
         row = inner.size * run
     else:
         before, first, kept, row = 0, 0, run, run * line.size
-    lowered.temps.append(row * _product(b.size for b in outer) * dtype.itemsize)
+    lowered.temps.append(row * math.prod(b.size for b in outer) * dtype.itemsize)
     target = Ref("temp", len(lowered.temps) - 1)
-    items = _product(b.size for b in outer)
+    items = math.prod(b.size for b in outer)
     if not row or not items:
         return target
     words = [row, before, first, kept, run, run_step]
@@ -241,13 +242,6 @@ def pad(source: Ref, dtype: DType, borders: list[Border], run: int, run_step: in
     return target
 
 
-def _product(extents: Any) -> int:
-    total = 1
-    for extent in extents:
-        total *= extent
-    return total
-
-
 class _Pad:
     """The kernel of `pad`; an item is a line of the result."""
 
@@ -264,45 +258,39 @@ class _Pad:
         with e.loop(self.frame.begin, self.frame.end) as item:
             target = b.mul(item, self.row)
             inside, at = self._source(item)
-            with b.if_else(inside) as (copy, clear):
-                with copy:
-                    self._line(at, target)
-                with clear:
-                    self._clear(target, self.row)
+            # A line that is all border has no runs.
+            self._line(at, target, b.select(inside, self.line[3], I64(0)))
 
     def _source(self, item: Any) -> tuple[Any, Any]:
         """Whether a line comes from the image, and its offset there."""
         b, inside, offset = self.b, ir.Constant(ir.IntType(1), 1), I64(0)
-        for size, first, at, kept, step, stride in reversed(self.outer):
-            index = b.sub(b.urem(item, size), at)
-            item = b.udiv(item, size)
+        for extent, first, at, kept, step, stride in reversed(self.outer):
+            index = b.sub(b.urem(item, extent), at)
+            item = b.udiv(item, extent)
             number = b.sdiv(index, step)
             here = b.and_(b.icmp_signed(">=", index, I64(0)), b.icmp_signed("==", b.mul(number, step), index))
             inside = b.and_(inside, b.and_(here, b.icmp_signed("<", number, kept)))
             offset = b.add(offset, b.mul(b.add(first, number), stride))
         return inside, offset
 
-    def _line(self, at: Any, target: Any) -> None:
-        """A line: its runs, and zeros around them."""
+    def _line(self, at: Any, target: Any, runs: Any) -> None:
+        """A line: zeros and a run, by turns; the last run is empty, at the end of the line."""
         b, e = self.b, self.e
-        _, first, place, kept, step, stride = self.line
-        end = e.variable(I64, I64(0))
-        with e.loop(I64(0), kept) as i:
-            begin = b.add(b.mul(b.add(place, b.mul(i, step)), self.run), self.before)
-            done = b.load(end, typ=I64)
-            self._clear(b.add(target, done), b.sub(begin, done))
-            source = b.add(at, b.add(b.mul(b.add(first, i), stride), self.first))
-            self._copy(source, b.add(target, begin))
-            b.store(b.add(begin, self.kept), end)
-        done = b.load(end, typ=I64)
-        self._clear(b.add(target, done), b.sub(self.row, done))
-
-    def _clear(self, target: Any, count: Any) -> None:
-        e = self.e
+        _, first, place, _, step, stride = self.line
         zero = ir.Constant(e.of(self.dtype), None)
-        e.blocks(count, lambda i: e.store(zero, self.target, self.b.add(target, i), self.dtype))
+        done = e.variable(I64, I64(0))
+        with e.loop(I64(0), b.add(runs, I64(1))) as i:
+            more = b.icmp_signed("<", i, runs)
+            begin = b.add(b.mul(b.add(place, b.mul(i, step)), self.run), self.before)
+            begin = b.select(more, begin, self.row)
+            at_zeros = b.load(done, typ=I64)
+            clear = b.add(target, at_zeros)
+            e.blocks(b.sub(begin, at_zeros), lambda j: e.store(zero, self.target, b.add(clear, j), self.dtype))
+            source = b.add(at, b.add(b.mul(b.add(first, i), stride), self.first))
+            self._copy(source, b.add(target, begin), b.select(more, self.kept, I64(0)))
+            b.store(b.add(begin, self.kept), done)
 
-    def _copy(self, source: Any, target: Any) -> None:
+    def _copy(self, source: Any, target: Any, count: Any) -> None:
         b, e = self.b, self.e
 
         def some(i: Any) -> None:
@@ -312,5 +300,4 @@ class _Pad:
                 value = e.load_strided(self.source, b.add(source, b.mul(i, self.run_step)), self.run_step, self.dtype)
             e.store(value, self.target, b.add(target, i), self.dtype)
 
-        e.blocks(self.kept, some)
-
+        e.blocks(count, some)

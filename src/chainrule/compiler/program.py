@@ -109,8 +109,7 @@ class Program:
         codes = {call.code.key: call.code for call in calls}
         found = engine.addresses(list(codes.values()))
         self._functions = dict(zip(codes, found, strict=True))
-        self._arena = np.empty(self.arena_size + 64, np.uint8)
-        self._arena_address = -(-self._arena.ctypes.data // 64) * 64
+        self._arena, self._arena_address = _arena(self.arena_size)
         self._image = Image(self._n_bases)
         self.numbered: list[Step] = []
         self._fill(self.steps, self._image.steps, [])
@@ -180,9 +179,10 @@ class Program:
     def _host(self, step: Step, block: Block) -> Any:
         """A function that runs the NumPy reference on the buffers of a step."""
         op = step.ops[0]
-        inputs = [(v.shape, v.root.dtype) for v in op.inputs]
+        assert op.node is not None
+        inputs = [(tuple(v.shape), v.dtype) for v in op.node.inputs]  # a buffer may have another shape
         outputs = [(tuple(v.shape), v.dtype) for v in op.outputs]
-        primitive, static = op.node.primitive, op.static  # type: ignore[union-attr]
+        primitive, static = op.node.primitive, op.static
 
         def host(_: int) -> int:
             addresses = block.words[1 : 1 + len(inputs) + len(outputs)].tolist()
@@ -231,6 +231,21 @@ class Program:
 
 
 Moves = list[tuple[Step, list[Advance]]]
+
+_latest_arena: tuple[np.ndarray, int] = (np.empty(0, np.uint8), 0)
+
+
+def _arena(size: int) -> tuple[np.ndarray, int]:
+    """Memory for intermediate values, and its address.
+
+    Programs run one at a time and leave nothing behind, so all share one arena; if it is too small for a new program,
+    that and later ones get a larger one.
+    """
+    global _latest_arena
+    if _latest_arena[0].size < size + 64:
+        memory = np.empty(size + 64, np.uint8)
+        _latest_arena = memory, -(-memory.ctypes.data // 64) * 64
+    return _latest_arena
 
 
 def _fixed(array: np.ndarray) -> Buffer:

@@ -16,6 +16,7 @@ from ..tensor.cells import Cell
 from ..tensor.tensor import Tensor
 
 _FOREIGN = sys.stdlib_module_names | {"chainrule", "numpy", "optree", "ml_dtypes"}
+_LIKE_A_USER = ("train", "tasks")  # rooms of this package whose objects are nothing special
 _SCALARS = (bool, int, float, complex, str, bytes, type(None))
 _MAX_ELEMENTS = 10_000
 
@@ -58,7 +59,8 @@ def is_foreign(x: Any) -> bool:
     if file.startswith("<") and not file.startswith("<frozen"):
         return False  # typed in, by the user or by a documentation test
     name = x.__name__ if isinstance(x, types.ModuleType) else getattr(x, "__module__", None)
-    return str(name).partition(".")[0] in _FOREIGN
+    room, _, inner = str(name).partition(".")
+    return room in _FOREIGN and not (room == "chainrule" and inner.startswith(_LIKE_A_USER))
 
 
 class Slots:
@@ -161,6 +163,8 @@ class Visitor:
             self._module(value, path)
             if not is_foreign(type(value)) and self._first("methods", value, attributes):
                 self._methods(value, type(value), attributes, path)
+                for name in sorted(attributes & vars(value).keys()):
+                    self.value(vars(value)[name], attributes, f"{path}.{name}", location)
         elif isinstance(value, (list, tuple, dict, set, frozenset)):
             if self._first("elements", value, attributes):
                 self.elements(value, path)
@@ -183,9 +187,12 @@ class Visitor:
             self.function(value.__wrapped__, path)
         own = getattr(value, "__dict__", None)
         if is_foreign(kind):
-            if kind.__module__.partition(".")[0] == "chainrule" and own is not None and kind is not value:
-                if not hasattr(kind, "program_for"):  # a compiled function: its source is all that counts
-                    self._own_object(own, path, location)
+            if own is None or kind is value or hasattr(kind, "program_for"):  # the source of a compiled function is all
+                return
+            if kind.__module__.partition(".")[0] == "chainrule":
+                self._own_object(own, path, location)
+            else:
+                self._attributes(own, attributes, path, location)
             return
         self._attributes(Slots(value) if own is None else own, attributes, path, location)
         self._methods(value, kind, attributes, path)
@@ -221,6 +228,10 @@ class Visitor:
         for inner in module.modules():
             if not is_foreign(type(inner)):
                 self._methods(inner, type(inner), frozenset({"forward"}), path)
+            for value in vars(inner).values():
+                for item in value if isinstance(value, list) else (value,):
+                    if isinstance(item, types.FunctionType):
+                        self.function(item, path)
 
 
 def _items(container: Any) -> Iterator[tuple[Any, Any]]:

@@ -26,7 +26,7 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 LOCK_BYTES = 128
 
 _PYTHON = ("PyGILState_Ensure", "PyGILState_Release", "PyErr_CheckSignals", "PyErr_Fetch")
-_POSIX = ("pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait", "pthread_cond_broadcast")
+_POSIX = ("sched_yield", "pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait", "pthread_cond_broadcast")
 
 can_start_threads = os.name == "posix"
 

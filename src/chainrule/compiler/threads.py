@@ -11,7 +11,11 @@ that sleeps, or that the system gave no processor, delays nobody.
 
 Workers without work, and a caller without chunks, spin for a short while and then sleep. Whoever sleeps announces it
 before looking once more; whoever has news tells them first and looks for sleepers afterwards; both in one total order.
-So no wake-up is lost, and if nobody sleeps no system call is made.
+So no wake-up is lost, and if nobody sleeps nobody is woken. Spinning threads offer their processor to others, since
+the thread that they wait for may need it.
+
+If other programs use the processors too, a worker may be stopped in the middle of a chunk, for milliseconds. A caller
+that had to wait for so long works alone for a while, and for twice as long if it soon happens again.
 
 Chunks are a matter of shapes, so results do not depend on the number of threads.
 """
@@ -37,11 +41,13 @@ PARALLEL_THRESHOLD = 20_000
 
 MAX_THREADS = 256
 SPIN = 30e-6  # seconds that a thread without work looks for some before it sleeps
+PATIENCE = 500e-6  # seconds, beside four chunks, that the last chunk may be late
+ALONE, ALONE_MOST = 2e-3, 0.5  # seconds to work alone after that, the first time and at most
 
 # The words of the pool. What different threads write lies in different cache lines.
-PARALLEL, WORKERS, SCRATCH, STRIDE, SPIN_TICKS = range(5)
+PARALLEL, WORKERS, SCRATCH, STRIDE, SPIN_TICKS, PATIENCE_TICKS, ALONE_TICKS, ALONE_MOST_TICKS = range(8)
 TICKET, DONE, SLEEPERS, CALLER_WAITS, QUIT = 8, 16, 24, 25, 26
-FUNCTION, PARAMS, ITEMS, GRAIN, CHUNKS = range(32, 37)
+FUNCTION, PARAMS, ITEMS, GRAIN, CHUNKS, ALONE_UNTIL, ALONE_FOR = range(32, 39)
 MUTEX, WORK, FINISHED = 40, 56, 72  # a lock and two conditions, 16 words each
 RECORDS = 88  # for each worker its argument: the pool, and its number
 _SIZE = RECORDS + 2 * MAX_THREADS
@@ -138,6 +144,7 @@ def _wait(b: ir.IRBuilder, pool: Any, waiting: Any, condition: int, announce: in
         b.cbranch(waiting(b, pool), idle, done)
         b.position_at_end(idle)
         system.emit_pause(b)
+        _system(b, "sched_yield", pool)
         spent = b.sub(system.emit_counter(b), start)
         b.cbranch(b.icmp_unsigned("<", spent, get(b, pool, SPIN_TICKS)), again, late)
     _system(b, "pthread_mutex_lock", pool, MUTEX)
@@ -153,8 +160,23 @@ def _wait(b: ir.IRBuilder, pool: Any, waiting: Any, condition: int, announce: in
     b.position_at_end(done)
 
 
-def _work(b: ir.IRBuilder, pool: Any, number: Any) -> None:
-    """Do chunks of the present job as long as there are some, then say how many."""
+def run_chunks(b: ir.IRBuilder, pool: Any, function: Any, params: Any, items: Any, grain: Any) -> None:
+    """Run all chunks of a kernel on this thread, the caller's, in order."""
+    before = b.block
+    scratch = get(b, pool, SCRATCH, PTR)
+    with repeat(b) as (_, done):
+        begin = b.phi(I64)
+        begin.add_incoming(I64(0), before)
+        chunk = b.append_basic_block("chunk")
+        b.cbranch(b.icmp_signed("<", begin, items), chunk, done)
+        b.position_at_end(chunk)
+        end = minimum(b, b.add(begin, grain), items)
+        call(b, KERNEL_TYPE, function, params, begin, end, scratch)
+        begin.add_incoming(end, b.block)
+
+
+def _work(b: ir.IRBuilder, pool: Any, number: Any) -> Any:
+    """Do chunks of the present job as long as there are some, then say how many; gives their number."""
     before = b.block
     with repeat(b) as (again, none_left):
         mine = b.phi(I64)
@@ -186,6 +208,7 @@ def _work(b: ir.IRBuilder, pool: Any, number: Any) -> None:
         asleep = b.icmp_unsigned("!=", _look(b, pool, CALLER_WAITS), I64(0))
         with b.if_then(b.and_(last, asleep)):
             _wake(b, pool, FINISHED)
+    return mine
 
 
 def _build_worker(module: ir.Module, name: str) -> None:
@@ -203,6 +226,10 @@ def _build_parallel(module: ir.Module, name: str) -> None:
     function = ir.Function(module, PARALLEL_TYPE, name)
     pool, kernel, params, items, grain = function.args
     b = ir.IRBuilder(function.append_basic_block("entry"))
+    start = system.emit_counter(b)
+    with b.if_then(b.icmp_signed("<", start, get(b, pool, ALONE_UNTIL)), likely=False):
+        run_chunks(b, pool, kernel, params, items, grain)
+        b.ret_void()
     chunks = b.sdiv(b.add(items, b.sub(grain, I64(1))), grain)
     for field, value in ((FUNCTION, kernel), (PARAMS, params), (ITEMS, items), (GRAIN, grain), (CHUNKS, chunks)):
         put(b, value, pool, field)
@@ -211,9 +238,24 @@ def _build_parallel(module: ir.Module, name: str) -> None:
     _tell(b, b.or_(next_job, chunks), pool, TICKET)
     with b.if_then(b.icmp_unsigned("!=", _look(b, pool, SLEEPERS), I64(0))):
         _wake(b, pool, WORK)
-    _work(b, pool, I64(0))
+    mine = _work(b, pool, I64(0))
+    worked = b.sub(system.emit_counter(b), start)
     _wait(b, pool, _unfinished, FINISHED, CALLER_WAITS)
+    _judge(b, pool, mine, worked, b.sub(b.sub(system.emit_counter(b), start), worked))
     b.ret_void()
+
+
+def _judge(b: ir.IRBuilder, pool: Any, mine: Any, worked: Any, waited: Any) -> None:
+    """Decide whether to work alone for a while, after a job in which the caller did ``mine`` chunks, then waited."""
+    chunk = b.udiv(worked, b.add(mine, I64(1)))  # rather too short; and no division by zero
+    allowed = b.add(get(b, pool, PATIENCE_TICKS), b.mul(chunk, I64(4)))
+    with b.if_then(b.icmp_signed(">", waited, allowed), likely=False):
+        now, before = system.emit_counter(b), get(b, pool, ALONE_FOR)
+        soon = b.icmp_signed("<", b.sub(now, get(b, pool, ALONE_UNTIL)), b.mul(before, I64(4)))
+        longer = minimum(b, b.mul(before, I64(2)), get(b, pool, ALONE_MOST_TICKS))
+        alone = b.select(soon, longer, get(b, pool, ALONE_TICKS))
+        put(b, alone, pool, ALONE_FOR)
+        put(b, b.add(now, alone), pool, ALONE_UNTIL)
 
 
 def _build_counter(module: ir.Module, name: str) -> None:
@@ -254,7 +296,8 @@ class Pool:
         self._words[PARALLEL] = parallel
         self.counter = ctypes.CFUNCTYPE(ctypes.c_int64)(counter)
         self._origin = self._now()
-        self._words[SPIN_TICKS] = int(SPIN * self.ticks_per_second())
+        seconds = np.array([SPIN, PATIENCE, ALONE, ALONE_MOST])
+        self._words[SPIN_TICKS : SPIN_TICKS + 4] = (seconds * self.ticks_per_second()).astype(np.int64)
         self._clear()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._clear)

@@ -92,11 +92,6 @@ def _registers() -> tuple[int, int]:
     return 16, 32 if platform.machine().lower() in ("aarch64", "arm64") else 16
 
 
-def masks_are_free() -> bool:
-    """Whether a load with a mask costs no more than one without."""
-    return _registers()[0] == 64
-
-
 def choose_tile(dtype: DType, m: int, n: int) -> Tile:
     """The register tile for an (m, n) output.
 

@@ -246,12 +246,13 @@ class Emitter:
             self.b.store(initial, place)
         return place
 
-    def blocks(self, n: Any, body: Callable[[Any], None]) -> None:
+    def blocks(self, n: Any, body: Callable[[Any], None], even: bool = False) -> None:
         """Run ``body(index)`` over ``n`` elements, `width` at a time, the last time with a mask.
 
         Args:
             n: an int, where the tail is known and may be absent, or an i64.
             body: emits code for the elements from ``index`` on; emitted twice if there may be a tail.
+            even: whether ``n`` is known to be a multiple of the width, so that there is no tail.
         """
         if self.width == 1:
             with self.loop(I64(0), I64(n) if isinstance(n, int) else n) as i:
@@ -269,9 +270,11 @@ class Emitter:
                 with self.masked(mask):
                     body(I64(whole))
             return
-        whole = self.b.and_(n, I64(-self.width))
+        whole = n if even else self.b.and_(n, I64(-self.width))
         with self.loop(I64(0), whole, self.width) as i:
             body(i)
+        if even:
+            return
         rest = self.b.sub(n, whole)
         with self.b.if_then(self.b.icmp_signed(">", rest, I64(0))), self.masked(self.tail_mask(rest)):
             body(whole)

@@ -5,7 +5,7 @@ outside of the channel loop; so there is no padded copy and no test inside. With
 those of a small window are written out.
 
 Kernels that read windows share the work by rows of positions; those that write to windows, which may overlap, by
-images.
+images. What is added to an element of 16 bits is rounded each time, as in the reference.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 from ..dtypes import DType
-from ..graph.ir import Node
+from ..graph.ir import Node, Value
 from .kernel import Call, Code, Frame, Lowered, Ref
 from .moving import grain_for
 from .running import above, add, lowest, real_parts
-from .vector import I1, I32, I64, is_float, scalar_type
+from .vector import I1, I32, I64, LANES, is_float, scalar_type
 
 _WRITTEN_OUT = 9
 """Windows of at most so many places are written out if all are valid."""
@@ -93,17 +93,26 @@ class _Nest:
     Args:
         frame: the kernel, whose first words are those of `_sizes`.
         how: the window.
+        whole: whether channels are a multiple of the lanes, which spares the code of the tail.
     """
 
-    def __init__(self, frame: Frame, how: _How) -> None:
+    def __init__(self, frame: Frame, how: _How, whole: bool) -> None:
         rank = how.rank
         self.e, self.b, self.how, self.rank = frame.e, frame.b, how, rank
         self.image, self.pooled = frame.words[:rank], frame.words[rank : 2 * rank]
-        self.channels = frame.words[2 * rank]
+        self.channels, self.whole = frame.words[2 * rank], whole
         self.steps = [self.channels]  # from an element to the next along each axis
         for extent in reversed(self.image[1:]):
             self.steps.insert(0, self.b.mul(self.steps[0], extent))
         self.image_size = self.b.mul(self.steps[0], self.image[0])
+
+    def lanes(self, body: Callable[[Any], None]) -> None:
+        """Emit ``body(channel)`` for the channels, as many at a time as there are lanes."""
+        if not self.whole:
+            self.e.blocks(self.channels, body)
+            return
+        with self.e.loop(I64(0), self.channels, LANES) as channel:
+            body(channel)
 
     def span(self, axis: int, position: Any) -> _Span:
         """A position along an axis."""
@@ -161,6 +170,11 @@ class _Nest:
 def _sizes(image: tuple[int, ...], pooled: tuple[int, ...], parts: int = 1) -> tuple[int, ...]:
     """The words of a kernel, from two shapes (N, spatial..., C)."""
     return (*image[1:-1], *pooled[1:-1], image[-1] * parts)
+
+
+def _is_whole(out: Value, parts: int) -> bool:
+    """Whether the channels fill all lanes."""
+    return out.shape[-1] * parts % LANES == 0
 
 
 # --- reading windows --------------------------------------------------------------------------------------
@@ -231,9 +245,9 @@ def _taken(nest: _Nest, sources: list[Any], spans: tuple[_Span, ...], channel: A
     return b.load(result)
 
 
-def _emit_reading(frame: Frame, how: _How, dtype: DType, read: _Read) -> None:
+def _emit_reading(frame: Frame, how: _How, dtype: DType, whole: bool, read: _Read) -> None:
     e, b = frame.e, frame.b
-    nest = _Nest(frame, how)
+    nest = _Nest(frame, how, whole)
     *images, target = frame.buffers
     with e.loop(frame.begin, frame.end) as row:  # a place along the first axis, in an image
         image, p = b.udiv(row, nest.pooled[0]), b.urem(row, nest.pooled[0])
@@ -241,7 +255,7 @@ def _emit_reading(frame: Frame, how: _How, dtype: DType, read: _Read) -> None:
 
         def position(spans: tuple[_Span, ...], number: Any) -> None:
             to = e.address(target, b.mul(number, nest.channels), dtype)
-            e.blocks(nest.channels, lambda c: e.store(read(nest, sources, spans, c, dtype), to, c, dtype))
+            nest.lanes(lambda c: e.store(read(nest, sources, spans, c, dtype), to, c, dtype))
 
         nest.positions((nest.span(0, p),), row, position)
 
@@ -253,18 +267,18 @@ def _reading(name: str, read: _Read) -> Callable[[Node], Lowered | None]:
         dtype, parts = real_parts(x.dtype)
         if not out.size:
             return Lowered([])
-        count = len(node.inputs)
+        count, whole = len(node.inputs), _is_whole(out, parts)
 
         def build(module: ir.Module, symbol: str) -> None:
             frame = Frame(module, symbol, count + 1, 2 * how.rank + 1)
-            _emit_reading(frame, how, dtype, read)
+            _emit_reading(frame, how, dtype, whole, read)
             frame.done()
 
         refs = (*(Ref("in", i) for i in range(count)), Ref("out", 0))
         flops = out.size * parts * math.prod(how.window)
         items = out.shape[0] * out.shape[1]
         grain = grain_for(flops // items * dtype.itemsize)
-        code = Code(f"{name}/{dtype.name}/{how.key}", build)
+        code = Code(f"{name}/{dtype.name}/{how.key}/{'whole' if whole else 'tail'}", build)
         return Lowered([Call(code, refs, _sizes(x.shape, out.shape, parts), items, grain, flops)])
 
     return lower
@@ -311,9 +325,9 @@ def _scattered(
     nest.places(spans, give)
 
 
-def _emit_writing(frame: Frame, how: _How, dtype: DType, write: _Write) -> None:
+def _emit_writing(frame: Frame, how: _How, dtype: DType, whole: bool, write: _Write) -> None:
     e, b = frame.e, frame.b
-    nest = _Nest(frame, how)
+    nest = _Nest(frame, how, whole)
     cotangents, *images, result = frame.buffers
     zero, positions = e.const(scalar_type(dtype), 0), I64(1)
     for extent in nest.pooled:
@@ -328,7 +342,7 @@ def _emit_writing(frame: Frame, how: _How, dtype: DType, write: _Write) -> None:
             def some(c: Any) -> None:
                 write(nest, target, sources, spans, c, e.load(given, c, dtype), dtype)
 
-            e.blocks(nest.channels, some)
+            nest.lanes(some)
 
         # Positions are numbered through all images, so that number begins with the image's.
         nest.positions((), image, position)
@@ -341,18 +355,18 @@ def _writing(name: str, write: _Write) -> Callable[[Node], Lowered | None]:
         dtype, parts = real_parts(y.dtype)
         if not out.size:
             return Lowered([])
-        count = len(node.inputs)
+        count, whole = len(node.inputs), _is_whole(out, parts)
 
         def build(module: ir.Module, symbol: str) -> None:
             frame = Frame(module, symbol, count + 1, 2 * how.rank + 1)
-            _emit_writing(frame, how, dtype, write)
+            _emit_writing(frame, how, dtype, whole, write)
             frame.done()
 
         refs = (*(Ref("in", i) for i in range(count)), Ref("out", 0))
         flops = (out.size + y.size * math.prod(how.window)) * parts
         items = out.shape[0]
         grain = grain_for(flops // items * dtype.itemsize)
-        code = Code(f"{name}/{dtype.name}/{how.key}", build)
+        code = Code(f"{name}/{dtype.name}/{how.key}/{'whole' if whole else 'tail'}", build)
         return Lowered([Call(code, refs, _sizes(out.shape, y.shape, parts), items, grain, flops)])
 
     return lower

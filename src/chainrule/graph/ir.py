@@ -75,9 +75,10 @@ class Node:
         recorded: False within `no_grad`: no gradient when the graph is run again.
         region: 0, or the number of the second computation to which the node belongs. It is done again so that its
             result need not be kept, so nodes of different regions are never merged.
+        phase: 0, or 1 for what going backward computed, 2 for what going backward along that computed, ...: for tables.
     """
 
-    __slots__ = ("inputs", "outputs", "primitive", "recorded", "region", "source", "static")
+    __slots__ = ("inputs", "outputs", "phase", "primitive", "recorded", "region", "source", "static")
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class Node:
         source: str = "",
         recorded: bool = True,
         region: int = 0,
+        phase: int = 0,
     ) -> None:
         self.primitive = primitive
         self.inputs = inputs
@@ -94,6 +96,7 @@ class Node:
         self.source = source
         self.recorded = recorded
         self.region = region
+        self.phase = phase
         self.outputs: tuple[Value, ...] = ()
 
 
@@ -129,9 +132,10 @@ class Graph:
         source: str = "",
         recorded: bool = True,
         region: int = 0,
+        phase: int = 0,
     ) -> tuple[Value, ...]:
         """Append an application of ``primitive`` and return its results."""
-        node = Node(primitive, inputs, static, source, recorded, region)
+        node = Node(primitive, inputs, static, source, recorded, region, phase)
         node.outputs = tuple(Value(self, t, node, i) for i, t in enumerate(types))
         self.nodes.append(node)
         return node.outputs

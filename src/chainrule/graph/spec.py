@@ -24,7 +24,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -152,4 +152,4 @@ def _while(inputs: Sequence[Value], *, test: Graph, body: Graph, n_test: int, n_
     return ""
 
 
-_CONTROL = {"scan": _scan, "cond": _cond, "while": _while}
+_CONTROL: dict[str, Callable[..., str]] = {"scan": _scan, "cond": _cond, "while": _while}

@@ -16,6 +16,7 @@ from ..tensor.bind import next_number, run
 from ..tensor.cells import Cell, Snapshot
 from ..tensor.state import NEVER, recording, state
 from ..tensor.tensor import Edge, Tensor
+from ..tensor.weak import settled
 from .ir import Graph, TensorType, Value
 
 
@@ -70,10 +71,13 @@ class Trace:
     def add(self, primitive: Any, inputs: tuple[Tensor, ...], static: Mapping[str, Any]) -> Any:
         """Append an application of ``primitive``; return its result, or a tuple of its results."""
         values = tuple(t.value for t in inputs)
+        static = {key: settled(value) for key, value in static.items()}
         types = primitive.types(*values, **static)
         several = not isinstance(types, TensorType)
         recorded = state.threshold > 0
-        made = self.graph.add_node(primitive, values, static, types if several else (types,), user_location(), recorded)
+        made = self.graph.add_node(
+            primitive, values, static, types if several else (types,), user_location(), recorded, phase=state.phase
+        )
         return made if several else made[0]
 
     def lift(self, tensor: Tensor) -> Tensor:

@@ -58,7 +58,8 @@ def build_trainer(model: nn.Module, options: Mapping[str, Any], steps_per_epoch:
     def loss(logits: Any, labels: Any) -> Any:
         return nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
 
-    return Trainer(model, loss, optimizer, optim.lr_scheduler.LRScheduler(optimizer, schedule))
+    scheduler = optim.lr_scheduler.LRScheduler(optimizer, schedule)
+    return Trainer(model, loss, optimizer, scheduler, compiled=not options.get("eager", False))
 
 
 def _schedule(name: str, steps: int) -> schedules.Schedule:

@@ -43,6 +43,7 @@ class ImageOptions:
         schedule: of the learning rate: "cosine" (default; a short warm-up, then down to 0), "constant", or
             "step" (a tenth after one half, a hundredth after three quarters of the training).
         label_smoothing: share of the target that is spread over all classes; default 0.
+        eager: take the steps in NumPy instead of compiling them; default False.
 
     Raises:
         ArgumentError: an option has a value that it cannot have.
@@ -64,6 +65,7 @@ class ImageOptions:
     validation: float | None = None
     schedule: str | None = None
     label_smoothing: float | None = None
+    eager: bool | None = None
 
     def __post_init__(self) -> None:
         for name, (fits, words) in _RULES.items():
@@ -94,6 +96,7 @@ class ImageOptions:
             "validation": min(0.1, _MOST_VALIDATION / max(n, 1)),
             "schedule": "cosine",
             "label_smoothing": 0.0,
+            "eager": False,
         }
         given = self.given()
         if given.get("augment") == "auto":

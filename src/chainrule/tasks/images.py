@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,15 +160,22 @@ def _train(
         else:
             run.begin(config)
 
+        forward = _forward(model, options)
+
         def validate() -> Evaluation | None:
-            return evaluate(model, *parts.validation, prepare, stop=stop) if parts.validation else None
+            return evaluate(model, *parts.validation, prepare, stop=stop, forward=forward) if parts.validation else None
 
         watcher.begin(config, trainer, steps)
         try:
             fit(trainer, feed, steps, options["epochs"], run, validate, watcher, stop)
         finally:
             watcher.end()
-    return _report(run, config, parts, model, trainer.place.best, watcher)
+    return _report(run, config, parts, model, forward, trainer.place.best, watcher)
+
+
+def _forward(model: nn.Module, options: Mapping[str, Any]) -> Callable[[Any], cr.Tensor]:
+    """What gives the logits: the model, compiled unless the run is eager."""
+    return model if options.get("eager", False) else cr.compile(model.__call__, name="forward")
 
 
 def _working_model(config: dict[str, Any]) -> nn.Module:
@@ -193,6 +200,7 @@ def _report(
     config: dict[str, Any],
     parts: Parts,
     model: nn.Module,
+    forward: Callable[[Any], cr.Tensor],
     best: dict[str, Any] | None,
     watcher: Watcher,
 ) -> Result:
@@ -205,7 +213,7 @@ def _report(
         if saved is not None:
             model.load_state_dict(saved.weights)
         images, labels = parts.held_out
-        found = evaluate(model, images, labels, normalizer(config["normalization"]))
+        found = evaluate(model, images, labels, normalizer(config["normalization"]), forward=forward)
         where = {"source": config["source"], "part": parts.held_out_name, "checkpoint": saved.step if saved else None}
         report = where | found.summary(config["classes"])
         run.write_json("evaluation.json", report)
@@ -298,7 +306,8 @@ def evaluate_images(
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     if "train" in names and fingerprint(data) == config["data"]["sha256"]:
         warn("these are the images that the run was trained on, so the figures are too good")
-    found = evaluate(model, images, labels, normalizer(config["normalization"]))
+    forward = _forward(model, config["options"])
+    found = evaluate(model, images, labels, normalizer(config["normalization"]), forward=forward)
     where = {"run": str(path), "source": source, "part": "test" if data.test is not None else "all", "checkpoint": step}
     return where | found.summary(config["classes"])
 

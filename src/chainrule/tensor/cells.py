@@ -195,7 +195,7 @@ class Cell(Tensor):
     # --- its gradient -------------------------------------------------------------------------------------
 
     @property
-    def _grad(self) -> Any:  # type: ignore[override]
+    def _grad(self) -> Any:
         """The gradient; one that was not kept counts as none."""
         if state.traces and state.traces[0].whole:
             return state.traces[0].read_grad(self)

@@ -27,6 +27,7 @@ class State(threading.local):
         overrides: tensors that stand in for cells.
         watching: for each region that is to be run again, the values with which it first read the cells of its state.
         interpreted: whether compiled functions run as the plain Python functions that they are made from.
+        phase: 0, or while a trace goes backward, one more than the phases of all that it goes back along.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class State(threading.local):
         self.overrides: dict[Any, Tensor] = {}
         self.watching: list[dict[Any, Tensor]] = []
         self.interpreted = False
+        self.phase = 0
 
 
 state = State()

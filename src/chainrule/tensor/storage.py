@@ -25,8 +25,8 @@ class Runs:
 
 
 def aligned_copy(array: np.ndarray) -> np.ndarray:
-    """Return a copy of an array in row-major order that begins at a cache line."""
-    raw = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
+    """Return a copy of an array in row-major order that begins at a cache line; none shares its last one with it."""
+    raw = np.empty(array.nbytes + 2 * _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     made = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     made[...] = array

@@ -212,7 +212,7 @@ class Tensor(Operators):
         return value
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        self._concrete("asarray")
+        self._concrete("numpy")
         if self.level < NEVER:
             raise GradientError(
                 "asarray",

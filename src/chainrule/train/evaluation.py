@@ -121,6 +121,7 @@ def evaluate(
     prepare: Callable[[np.ndarray], np.ndarray] = lambda batch: batch,
     batch_size: int = 256,
     stop: Callable[[], bool] = lambda: False,
+    forward: Callable[[Any], cr.Tensor] | None = None,
 ) -> Evaluation:
     """Predict the class of every sample, in evaluation mode and without recording.
 
@@ -131,6 +132,7 @@ def evaluate(
         prepare: makes the model's input of a batch of ``x``.
         batch_size: how many samples at once.
         stop: asked between batches.
+        forward: gives the logits in place of ``model``, whose mode is set all the same: ``cr.compile(model)``.
 
     Raises:
         Interrupted: ``stop`` said yes.
@@ -146,7 +148,7 @@ def evaluate(
             for start in range(0, len(x), batch_size):
                 if stop():
                     raise Interrupted
-                logits = model(prepare(x[start : start + batch_size]))
+                logits = (forward or model)(prepare(x[start : start + batch_size]))
                 logs.append(cr.log_softmax(logits, axis=-1).numpy())
     finally:
         model.train(was_training)

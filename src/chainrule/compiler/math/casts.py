@@ -39,5 +39,3 @@ def _to_float(x: Lanes, source: DType, target: DType) -> Lanes:
         x = x.to(scalar_type(target))
     exact = is_float(source) and source.itemsize < target.itemsize
     return x if exact or target not in dtypes.HALF else Lanes(e, halves.nearest(e, x.v, target))
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...dtypes import DType
-from ..vector import F64, I1, is_signed
+from ..vector import F64, is_signed
 from .lanes import Lanes, anywhere, where
 
 
@@ -89,8 +89,3 @@ def compare(sign: str, x: Lanes, y: Lanes, dtype: DType) -> Lanes:
     else:
         emit = b.icmp_signed if is_signed(dtype) else b.icmp_unsigned
     return Lanes(x.e, emit(sign, x.v, y.v))
-
-
-def is_bool(x: Lanes) -> bool:
-    """Whether it is computed in one bit."""
-    return bool(x.scalar == I1)

@@ -191,18 +191,11 @@ def at_least(x: Lanes, bound: float) -> Lanes:
     return where(x < bound, bound, x)
 
 
-def nearest(x: Lanes) -> tuple[Lanes, Lanes]:
-    """The nearest whole number, as float and as integer; up to 2^21 (float32) or 2^50.
+def nearest_product(x: Lanes, factor: float) -> tuple[Lanes, Lanes]:
+    """The whole number nearest to ``x * factor``, as float and as integer; up to 2^21 (float32) or 2^50.
 
     Adding 1.5 * 2^23 leaves the number in the last bits. Of NaN the integer is arbitrary, yet defined.
     """
-    magic = 1.5 * 2.0 ** (23 if x.scalar == F32 else 52)
-    moved = x + magic
-    return moved - magic, moved.bits() - x.const(magic).bits()
-
-
-def nearest_product(x: Lanes, factor: float) -> tuple[Lanes, Lanes]:
-    """`nearest` of ``x * factor``."""
     magic = 1.5 * 2.0 ** (23 if x.scalar == F32 else 52)
     moved = fma(x, factor, magic)
     return moved - magic, moved.bits() - x.const(magic).bits()

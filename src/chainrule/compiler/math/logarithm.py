@@ -33,11 +33,12 @@ _LOG64 = (
     0.39999999999416647,
     0.6666666666666734,
 )
-_LOG2_32 = (0.693359375, -2.12194440e-4)
-_LOG2_64 = (0.6931471803691238, 1.9082149292705877e-10)
+# log 2 in two parts; n times the first is exact
+LOG2_32 = (0.693359375, -2.12194440e-4)
+LOG2_64 = (0.6931471803691238, 1.9082149292705877e-10)
 
 
-def _split(x: Lanes) -> tuple[Lanes, Lanes]:
+def split(x: Lanes) -> tuple[Lanes, Lanes]:
     """n, an integer, and 1 + f, of a positive normal number."""
     digits, bias, root = (23, 127, 0x3F3504F3) if x.scalar == F32 else (52, 1023, 0x3FE6A09E667F3BCD)
     moved = x.bits() + ((bias << digits) - root)
@@ -45,7 +46,7 @@ def _split(x: Lanes) -> tuple[Lanes, Lanes]:
     return n, ((moved & ((1 << digits) - 1)) + root).bits()
 
 
-def _whole(n: Lanes, like: Lanes) -> Lanes:
+def whole(n: Lanes, like: Lanes) -> Lanes:
     """A small integer as a float, without the instruction that only newer machines have for 64 bits."""
     if like.scalar == F32:
         return n.to(F32)
@@ -53,26 +54,26 @@ def _whole(n: Lanes, like: Lanes) -> Lanes:
     return (n + like.const(magic).bits()).bits() - magic
 
 
-def _log_of(f: Lanes, n: Lanes) -> Lanes:
+def log_of(f: Lanes, n: Lanes) -> Lanes:
     """``n log 2 + log(1 + f)``; n as a float."""
     if f.scalar == F32:
-        rest = fma(n, _LOG2_32[1], f * f * poly(f, _LOG32))
-        return fma(n, _LOG2_32[0], f + rest)
+        rest = fma(n, LOG2_32[1], f * f * poly(f, _LOG32))
+        return fma(n, LOG2_32[0], f + rest)
     s = f / (f + 2.0)
     z = s * s
     half = 0.5 * f * f
     # log(1 + f) = f - f²/2 + s (f²/2 + z P(z)), where the small terms come first
-    rest = fma(s, fma(z, poly(z, _LOG64), half), n * _LOG2_64[1])
-    return fma(n, _LOG2_64[0], f - (half - rest))
+    rest = fma(s, fma(z, poly(z, _LOG64), half), n * LOG2_64[1])
+    return fma(n, LOG2_64[0], f - (half - rest))
 
 
 def log(x: Lanes) -> Lanes:
     """``log(x)``."""
     least, digits = (2.0**-126, 23) if x.scalar == F32 else (2.0**-1022, 52)
     tiny = x < least
-    n, m = _split(where(tiny, x * 2.0**digits, x))
+    n, m = split(where(tiny, x * 2.0**digits, x))
     n = n - where(tiny, n.const(digits), n.const(0))
-    value = _log_of(m - 1.0, _whole(n, x))
+    value = log_of(m - 1.0, whole(n, x))
     outside = where(x.eq(0.0), x.const(-math.inf), x.const(math.nan))
     return where(x > 0.0, where(x < math.inf, value, x), outside)
 
@@ -80,10 +81,10 @@ def log(x: Lanes) -> Lanes:
 def log1p(x: Lanes) -> Lanes:
     """``log(1 + x)``: f is ``2^-n x + (2^-n - 1)``, in which little is lost, but for large x where 1 does not count."""
     big, digits, bias = (2.0**30, 23, 127) if x.scalar == F32 else (2.0**60, 52, 1023)
-    n, m = _split(x + 1.0)
+    n, m = split(x + 1.0)
     scale = ((bias - n) << digits).bits()
     f = where(x < big, fma(x, scale, scale - 1.0), m - 1.0)
-    value = _log_of(f, _whole(n, x))
+    value = log_of(f, whole(n, x))
     outside = where(x.eq(-1.0), x.const(-math.inf), x.const(math.nan))
     return sign_of(where(x > -1.0, where(x < math.inf, value, x), outside), x)
 

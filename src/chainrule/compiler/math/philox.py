@@ -17,7 +17,11 @@ def _rounds(e: Emitter, block: Any, draw: Any, seed: Any) -> list[Any]:
     """The four words of each block: i64 lanes that hold 32 bits."""
     b = e.b
     low, shift = e.const(I64, _LOW), e.const(I64, 32)
-    c = [b.and_(block, low), b.lshr(block, shift), *(e.splat(v) for v in (b.and_(draw, I64(_LOW)), b.lshr(draw, I64(32))))]
+    c = [
+        b.and_(block, low),
+        b.lshr(block, shift),
+        *(e.splat(v) for v in (b.and_(draw, I64(_LOW)), b.lshr(draw, I64(32)))),
+    ]
     keys = [b.and_(seed, I64(_LOW)), b.lshr(seed, I64(32))]
     for _ in range(10):
         p0, p1 = (b.mul(v, e.const(I64, m)) for v, m in zip((c[0], c[2]), _MULTIPLIERS, strict=True))
@@ -43,17 +47,29 @@ def _scalar(e: Emitter, seed: Any, draw: Any, index: Any) -> Any:
 
 def _vector(e: Emitter, seed: Any, draw: Any, first: Any) -> Any:
     """Whole blocks, enough for any offset of the first element, laid out in memory and read from there."""
-    b, width = e.b, e.width
-    count = width // 4 + 4
-    count = 1 << (count - 1).bit_length()
+    b, count = e.b, e.width // 2
     wide = Emitter(b, count)
     blocks = b.add(wide.splat(b.lshr(first, I64(2))), wide.lanes())
     words = [b.trunc(w, wide.type(I32)) for w in _rounds(wide, blocks, draw, seed)]
-    place = e.variable(ir.ArrayType(I32, 4 * count))
-    pairs = [_interleaved(b, words[k], words[k + 2], count) for k in (0, 1)]
-    b.store(_interleaved(b, *pairs, 2 * count), place, align=4)
+    place = e.variable(ir.VectorType(I32, 4 * count))
+    b.store(_in_order(b, words, count), place)
     start = b.gep(place, [b.and_(first, I64(3))], source_etype=I32)
     return b.load(start, align=4, typ=e.type(I32))
+
+
+def _aligned(e: Emitter, seed: Any, draw: Any, first: Any) -> Any:
+    """As many blocks as the elements need, from a multiple of 4 on."""
+    b, count = e.b, e.width // 4
+    few = Emitter(b, count)
+    blocks = b.add(few.splat(b.lshr(first, I64(2))), few.lanes())
+    words = [b.trunc(w, few.type(I32)) for w in _rounds(few, blocks, draw, seed)]
+    return _in_order(b, words, count)
+
+
+def _in_order(b: ir.IRBuilder, words: list[Any], count: int) -> Any:
+    """The four words of the first block, then those of the second, ..."""
+    even, odd = (_interleaved(b, words[k], words[k + 2], count) for k in (0, 1))
+    return _interleaved(b, even, odd, 2 * count)
 
 
 def _interleaved(b: ir.IRBuilder, x: Any, y: Any, count: int) -> Any:
@@ -81,12 +97,3 @@ def philox(e: Emitter, seed: Any, draw: Any, first: Any, aligned: bool = False) 
         body = _scalar if e.width == 1 else _aligned if aligned else _vector
         inner.b.ret(body(inner, *function.args))
     return e.b.call(function, [seed, draw, first], cconv="fastcc")
-
-
-def _aligned(e: Emitter, seed: Any, draw: Any, first: Any) -> Any:
-    """As many blocks as the elements need, from a multiple of 4 on."""
-    b, count = e.b, e.width // 4
-    few = Emitter(b, count)
-    blocks = b.add(few.splat(b.lshr(first, I64(2))), few.lanes())
-    words = [b.trunc(w, few.type(I32)) for w in _rounds(few, blocks, draw, seed)]
-    return _interleaved(b, *(_interleaved(b, words[k], words[k + 2], count) for k in (0, 1)), 2 * count)

@@ -56,5 +56,3 @@ def floor_divide(a: Lanes, b: Lanes) -> Lanes:
 def remainder(a: Lanes, b: Lanes) -> Lanes:
     """``a - b floor(a / b)``."""
     return where(b.eq(0.0), b.const(float("nan")), _divmod(a, b)[1])
-
-

@@ -40,5 +40,5 @@ def optimize(graph: Graph, memory_budget: int | None = None) -> Graph:
     """
     for apply in PASSES:
         graph = apply(graph)
-    graph = optimize_bodies(graph, optimize)
+    graph = remove_dead_code(optimize_bodies(graph, optimize))  # a body that sees its constants may not fail any more
     return graph if memory_budget is None else rematerialize(graph, memory_budget)[0]

@@ -70,17 +70,11 @@ def _multiply(to: Simplifier, inputs: Inputs, static: Any) -> Value | None:
 
 
 def _divide(to: Simplifier, inputs: Inputs, static: Any) -> Value | None:
-    """``x / 1 -> x``, and ``x / 2^k -> x * 2^-k``, the same number rounded in the same way."""
-    x, y = inputs
-    number = to.scalar(y)
-    if number is None or y.dtype not in dtypes.FLOATING or not np.isfinite(number):
-        return None
-    if number == 1:
-        return _spread(to, x, inputs)
-    mantissa, exponent = np.frexp(np.float64(number))
-    if abs(mantissa) != 0.5 or abs(exponent) > 14:  # the reciprocal is a normal number in every type
-        return None
-    return to.make("multiply", x, to.constant(np.array(1 / np.float64(number)).astype(y.dtype)))
+    """``x / 1 -> x``.
+
+    Dividing by a power of two is left alone: where it is the size of a batch, the next batch would be other code.
+    """
+    return _spread(to, inputs[0], inputs) if inputs[1].dtype in dtypes.FLOATING and _is(to, inputs[1], 1) else None
 
 
 def _floor_divide(to: Simplifier, inputs: Inputs, static: Any) -> Value | None:
@@ -116,7 +110,9 @@ def _finite(to: Simplifier, value: Value, depth: int = 4) -> bool:
     return bool(parts) and all(_finite(to, v, depth - 1) for v in parts)
 
 
-_MOVES = frozenset("negative abs reshape permute broadcast_to slice flip roll pad concat".split())
+_MOVES = frozenset(
+    {"negative", "abs", "reshape", "permute", "broadcast_to", "slice", "flip", "roll", "pad", "concat"}
+)  # fmt: skip
 
 
 def _strong_multiply(to: Simplifier, inputs: Inputs, static: Any) -> Value | None:
@@ -168,8 +164,10 @@ def _cast(to: Simplifier, inputs: Inputs, static: Any) -> Value | None:
     if inner is None or not exact(inner.dtype, x.dtype):
         return None
     # To an integer type, floating numbers saturate but integers wrap around: both casts must be of one kind.
-    if dtype in dtypes.INTEGER and inner.dtype != dtypes.bool_ and (inner.dtype in dtypes.INTEGER) != (
-        x.dtype in dtypes.INTEGER
+    if (
+        dtype in dtypes.INTEGER
+        and inner.dtype != dtypes.bool_
+        and (inner.dtype in dtypes.INTEGER) != (x.dtype in dtypes.INTEGER)
     ):
         return None
     return to.make("cast", inner, dtype=dtype)

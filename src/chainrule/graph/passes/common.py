@@ -10,8 +10,11 @@ from .rewrite import Rewriter
 
 # Exchanging their inputs changes no bit.
 _COMMUTATIVE = frozenset(
-    "add multiply equal not_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor".split()
-)
+    {
+        "add", "multiply", "equal", "not_equal", "logical_and", "logical_or", "logical_xor", "bitwise_and",
+        "bitwise_or", "bitwise_xor",
+    }
+)  # fmt: skip
 
 
 def merge_common_subexpressions(graph: Graph) -> Graph:

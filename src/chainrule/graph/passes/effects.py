@@ -60,8 +60,8 @@ def _constants(graph: Graph) -> Known:
 def _outside(x: Value, indices: tuple[Value, ...], known: Known) -> bool:
     """Whether an index may lie outside of its axis."""
     for axis, value in enumerate(indices):
-        index = known(value)
-        if index is None or (index.size and not (-x.shape[axis] <= int(index.min()) <= int(index.max()) < x.shape[axis])):
+        index, n = known(value), x.shape[axis]
+        if index is None or (index.size and not -n <= int(index.min()) <= int(index.max()) < n):
             return True
     return False
 
@@ -97,4 +97,3 @@ _CAN_FAIL: dict[str, Callable[[Node, Known], bool]] = {
     "remainder": _divides,
     "power": _raises,
 }
-

@@ -74,13 +74,13 @@ def _bytes(type: TensorType) -> int:
 def fold_constants(graph: Graph) -> Graph:
     """Compute what depends on constants alone, and keep one number for an array of equal ones.
 
-        %c0: float32[] = 2.0          %c0: float32[] = 4.0
-        %1 = square(%c0)      ->
-        %2 = add(%i0, %1)             %2 = add(%i0, %c0)
+    %c0: float32[] = 2.0          %c0: float32[] = 4.0
+    %1 = square(%c0)      ->
+    %2 = add(%i0, %1)             %2 = add(%i0, %c0)
 
-        %c0: float32[1000] = 0, ...   %c0: float32[] = 0.0
-        %1 = f(%i0, %c0)      ->      %1 = broadcast_to(%c0, shape=(1000,))
-                                      %2 = f(%i0, %1)
+    %c0: float32[1000] = 0, ...   %c0: float32[] = 0.0
+    %1 = f(%i0, %c0)      ->      %1 = broadcast_to(%c0, shape=(1000,))
+                                  %2 = f(%i0, %1)
     """
     made = Folder(graph)
 

@@ -117,7 +117,7 @@ def _same_number(to: Simplifier, values: Inputs) -> Value | None:
 
 def _pad(to: Simplifier, inputs: Inputs, static: Any) -> Value | None:
     """No padding by nothing; a number padded by itself is that number repeated."""
-    x, value = inputs
+    x = inputs[0]
     if not any(map(any, static["widths"])):
         return x
     number = _same_number(to, inputs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -64,18 +63,6 @@ class Lives:
             change[self.ends[value] + 1] -= size
         inner = [max((peak(body) for _, body in bodies(node.static)), default=0) for node in nodes]
         return [a + b for a, b in zip(accumulate(change), inner, strict=False)]
-
-    def gap(self, value: Value, at: int) -> tuple[int, int] | None:
-        """The last place before ``at`` and the first after it where ``value`` is made or used, if it is not used there.
-
-        None if it is not alive there, or an output.
-        """
-        used = self.uses[value]
-        next_use = bisect_right(used, at)
-        if next_use == len(used) or self.born[value] >= at or self.ends[value] == len(self.graph.nodes):
-            return None
-        before = used[next_use - 1] if next_use else self.born[value]
-        return None if before == at else (before, used[next_use])
 
 
 def peak(graph: Graph) -> int:

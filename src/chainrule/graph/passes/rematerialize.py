@@ -8,17 +8,20 @@ little: elementwise functions, moved elements and random bits, from values that 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
 
 from ..ir import Graph, Node, TensorType, Value
 from .effects import removable
-from .memory import VIEWS, Lives, peak, size_in_bytes
+from .memory import Lives, peak, size_in_bytes
 from .rewrite import Rewriter
 
 _CHAIN = 8
 """Nodes that may be computed again for one value."""
 _NEGLIGIBLE = 16
 """A value so many times smaller than another is kept alive for it."""
-_ROUNDS = 64
+_ROUNDS = 4
 _CHEAP = frozenset({"elementwise", "layout", "random"})
 
 
@@ -38,7 +41,8 @@ class Report:
     again: list[tuple[TensorType, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
-        what = f"{len(self.again)} values computed again" if self.again else "nothing computed again"
+        n = len(self.again)
+        what = f"{n} value{'s' if n > 1 else ''} computed again" if n else "nothing computed again"
         met = "" if self.after <= self.budget else ", which is not met"
         return f"peak {self.before:,} -> {self.after:,} bytes, {what}, for a budget of {self.budget:,}{met}"
 
@@ -68,49 +72,66 @@ def rematerialize(graph: Graph, budget: int) -> tuple[Graph, Report]:
     Returns:
         the graph, and a report with the peak before and after.
     """
-    report = Report(budget, peak(graph), peak(graph))
+    report = Report(budget, peak(graph), 0)
+    made, report.after, choices = _attempt(graph, budget)
+    if report.after > budget:  # what does not bring the peak down further is not worth its time
+        again, after, fewer = _attempt(graph, report.after)
+        if after <= report.after:
+            made, report.after, choices = again, after, fewer
+    report.again = [(c.value.type, c.value.node.source) for c in choices if c.value.node is not None]
+    return made, report
+
+
+def _attempt(graph: Graph, budget: int) -> tuple[Graph, int, list[_Choice]]:
+    """The graph with values computed again, its peak, and the values."""
+    best, chosen = peak(graph), []
     for _ in range(_ROUNDS):
-        if report.after <= budget:
+        if best <= budget:
             break
         lives = Lives(graph)
         choices = _choose(lives, budget)
-        if not choices:
-            break
         candidate = _apply(lives, choices)
         after = peak(candidate)
-        if after > report.after:
+        if after >= best:
             break
-        graph, report.after = candidate, after
-        report.again += [(c.value.type, c.value.node.source) for c in choices if c.value.node is not None]
-    return graph, report
+        graph, best = candidate, after
+        chosen += choices
+    return graph, best, chosen
 
 
 def _choose(lives: Lives, budget: int) -> list[_Choice]:
-    """Values whose absence brings the peak down to the budget: large, not used for long, and made of few nodes."""
-    profile = lives.profile()
-    top = max(range(len(profile)), key=profile.__getitem__)
-    found = []
-    for value in lives.born:
-        gap = lives.gap(value, top)
-        if gap is not None and _cheap(value.node):
-            found.append((size_in_bytes(value) * (gap[1] - gap[0]), value, gap[1]))
-    found.sort(key=lambda entry: -entry[0])
+    """Values to drop where there is more than ``budget``: first the large ones that are not used for long."""
+    profile = np.array(lives.profile(), np.int64)
+    top = profile.max(initial=0)
     region = max((node.region for node in lives.graph.nodes), default=0)
-    excess = profile[top] - budget
     choices: list[_Choice] = []
     dropped: set[Value] = set()
     kept: set[Value] = set()
-    for _, value, at in found:
-        if excess <= 0:
-            break
-        sources = None if value in kept else _sources(lives, value, at, dropped)
-        if sources is not None:
-            region += 1
-            choices.append(_Choice(value, at, region))
-            dropped.add(value)
-            kept |= sources
-            excess -= size_in_bytes(value)
+    for value, before, at in _gaps(lives):
+        size = size_in_bytes(value)
+        if value in dropped or value in kept or profile[before + 1 : at].max() <= budget:
+            continue
+        found = _sources(lives, value, at, dropped)
+        if found is None or profile[at] + found[1] > top:
+            continue
+        region += 1
+        choices.append(_Choice(value, at, region))
+        dropped.add(value)
+        kept |= found[0]
+        profile[before + 1 : at] -= size
+        profile[at] += found[1]
     return choices
+
+
+def _gaps(lives: Lives) -> list[tuple[Value, int, int]]:
+    """Cheap values with two places between which they are not used, in the order of what it saves to drop them."""
+    gaps = []
+    for value, born in lives.born.items():
+        if _cheap(value.node) and lives.ends[value] < len(lives.graph.nodes):  # an output has its place anyway
+            places = [born, *lives.uses[value]]
+            gaps += [(value, a, b) for a, b in pairwise(places) if b - a > 1]
+    gaps.sort(key=lambda gap: -size_in_bytes(gap[0]) * (gap[2] - gap[1]))
+    return gaps
 
 
 def _cheap(node: Node | None) -> bool:
@@ -122,8 +143,11 @@ def _available(lives: Lives, root: Value, at: int, size: int) -> bool:
     return root not in lives.born or lives.ends[root] >= at or size_in_bytes(root) * _NEGLIGIBLE <= size
 
 
-def _sources(lives: Lives, value: Value, at: int, dropped: set[Value]) -> set[Value] | None:
-    """The values from which ``value`` can be computed before node ``at``, or None if that takes too much."""
+def _sources(lives: Lives, value: Value, at: int, dropped: set[Value]) -> tuple[set[Value], int] | None:
+    """The values from which ``value`` can be computed before node ``at``, and the bytes of what lies between them.
+
+    None if that takes too much.
+    """
     size = size_in_bytes(value)
     found: set[Value] = set()
     pending, again = [value], {value}
@@ -141,7 +165,7 @@ def _sources(lives: Lives, value: Value, at: int, dropped: set[Value]) -> set[Va
             elif given not in again:
                 again.add(given)
                 pending.append(given)
-    return found
+    return found, sum(map(size_in_bytes, again)) - size
 
 
 def _apply(lives: Lives, choices: list[_Choice]) -> Graph:
@@ -175,10 +199,8 @@ def _again(made: Rewriter, lives: Lives, choice: _Choice, value: Value) -> Value
             there = root is not choice.value and _available(lives, root, choice.at, size)
             given.append(made.look(v) if there else _again(made, lives, choice, v))
         types = [v.type for v in node.outputs]
+        phase = lives.graph.nodes[choice.at].phase  # it belongs to what it is computed for
         choice.made[value] = made.graph.add_node(
-            node.primitive, tuple(given), node.static, types, node.source, node.recorded, choice.region
+            node.primitive, tuple(given), node.static, types, node.source, node.recorded, choice.region, phase
         )[value.index]
     return choice.made[value]
-
-
-__all__ = ["VIEWS", "Report", "rematerialize"]

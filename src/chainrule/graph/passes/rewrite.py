@@ -66,7 +66,9 @@ class Rewriter:
         like = self.like
         if like is None:
             return self.graph.add_node(primitive, inputs, static, types)
-        return self.graph.add_node(primitive, inputs, static, types, like.source, like.recorded, like.region)
+        return self.graph.add_node(
+            primitive, inputs, static, types, like.source, like.recorded, like.region, like.phase
+        )
 
     def copy(self, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...]:
         """Append a node of the old graph with new inputs."""
