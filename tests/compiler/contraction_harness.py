@@ -35,7 +35,7 @@ class Runner:
         self.scratch = self.keep[-1].ctypes.data
         self.calls = []
         for call, address in zip(lowered.calls, addresses([c.code for c in lowered.calls]), strict=True):
-            refs = [buffers[r.kind][r.index].ctypes.data + r.offset for r in call.refs]
+            refs = [buffers[r.kind][r.number].ctypes.data + r.offset for r in call.refs]
             words = np.array([self.status.ctypes.data, *refs, *call.words], np.int64)
             self.keep.append(words)
             chunks = [(i, min(i + call.grain, call.items)) for i in range(0, call.items, call.grain)]

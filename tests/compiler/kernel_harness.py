@@ -80,7 +80,7 @@ def run(
 def _run_call(call: Call, buffers: dict, status: ctypes.c_int64, backwards: bool) -> None:
     function = _KERNEL(addresses([call.code])[0])
     words = [ctypes.addressof(status)]
-    words += [buffers[ref.kind, ref.index].address + ref.offset for ref in call.refs]
+    words += [buffers[ref.kind, ref.number].address + ref.offset for ref in call.refs]
     params = np.array([*words, *call.words], np.int64)
     scratch = _Buffer(call.scratch)
     assert call.grain >= 1

@@ -311,13 +311,13 @@ def _arithmetic(inputs: list[Approximate], out: Array, static: Any) -> Array:
     name = static["name"]
     own = rounding(out, ULPS)
     if name == "square":
-        return 2 * a * da + own
+        return (2 * a + da) * da + own
     b, db = wide(inputs[1].value), inputs[1].error
     if name in ("add", "subtract"):
         return da + db + own
     if name == "divide":
         return da / b + wide(out) * np.where(db == 0, 0.0, db / b) + own
-    return np.where(da == 0, 0.0, b * da) + np.where(db == 0, 0.0, a * db) + own
+    return np.where(da == 0, 0.0, (b + db) * da) + np.where(db == 0, 0.0, a * db) + own
 
 
 @rule("fft", "ifft", "rfft", "irfft")

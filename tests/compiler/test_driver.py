@@ -5,11 +5,13 @@ import signal
 import threading
 import time
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from llvmlite import ir
 from tiny_kernels import add_one, address, affine, fault_at, is_below, log_chunk, params, place
 
-from chainrule.compiler import driver
+from chainrule.compiler import driver, threads
 from chainrule.compiler.image import Advance, Image, Steps
 
 
@@ -220,8 +222,31 @@ def test_profile_counts_calls_and_time():
     assert calls.tolist() == [2, 20, 2]
     assert 0 < seconds[1] < seconds[0]
     assert 0.02 <= seconds[2] < 20
+    program.measure(1)  # no room for the others
+    program.run()
+    assert program.times()[1].tolist() == [1]
     program.measure(0)
     assert program.run() == 0
+
+
+@pytest.mark.parametrize(
+    "triple", ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "arm64-apple-darwin", "x86_64-pc-windows-msvc"]
+)
+def test_objects_for_other_machines(triple):
+    """They are not run here."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple(triple).create_target_machine(reloc="pic", codemodel="small")
+    for code in [driver.CODE, *threads.CODES]:
+        module = ir.Module()
+        module.triple, module.data_layout = triple, str(machine.target_data)
+        code.build(module, "name")
+        parsed = llvm.parse_assembly(str(module))
+        parsed.verify()
+        assert machine.emit_object(parsed)
+        text = machine.emit_assembly(parsed)
+        if code.key == "counter":
+            assert ("rdtsc" if "x86" in triple else "cntvct_el0") in text.lower()
 
 
 @pytest.mark.parametrize("kind", ["scan", "while"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from llvmlite import ir
-from tiny_kernels import add_one, address, affine, params, unique
+from tiny_kernels import add_one, address, affine, log_chunk, no_cache, params, unique
 
 from chainrule.compiler import system, threads
 from chainrule.compiler.image import Image, Steps
@@ -34,6 +34,12 @@ def four_threads():
     threads.set_num_threads(4)
     yield
     threads.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def compiled_anew():
+    with no_cache():
+        yield
 
 
 def native_threads() -> set[int]:
@@ -106,6 +112,46 @@ def test_workers_start_with_the_first_parallel_step_and_block_all_signals():
     finally:
         threads.set_num_threads(before)
     assert not new & native_threads()
+
+
+def test_alone_for_a_while_a_caller_does_all_chunks_in_order(four_threads):
+    pool = threads.pool()
+    log = np.zeros(64, np.int64)
+    image = Image()
+    image.steps.kernel(address(log_chunk()), params(image, log), items=10, grain=3, parallel=True)
+    program = image.finish()
+    pool._words[threads.ALONE_UNTIL] = pool.counter() + int(60 * pool.ticks_per_second())
+    try:
+        program.run()
+    finally:
+        pool._words[threads.ALONE_UNTIL] = 0
+    assert log[:9].tolist() == [4, 0, 3, 3, 6, 6, 9, 9, 10]
+
+
+def test_a_caller_that_had_to_wait_for_long_works_alone_then(four_threads):
+    """The second item takes 20 ms: a worker that does it is as good as stopped."""
+
+    def build(module: ir.Module, name: str) -> None:
+        frame = Frame(module, name, 0, 1, width=1)
+        b = frame.b
+        end = b.add(system.emit_counter(b), b.mul(frame.begin, frame.words[0]))
+        with threads.repeat(b) as (again, out):
+            b.cbranch(b.icmp_signed("<", system.emit_counter(b), end), again, out)
+        frame.done()
+
+    pool = threads.pool()
+    image = Image()
+    block = image.block([image.status, int(0.02 * pool.ticks_per_second())])
+    image.steps.kernel(address(Code(unique("slow item"), build)), block, items=2, parallel=True)
+    program = image.finish()
+    pool._words[threads.ALONE_UNTIL] = 0
+    for _ in range(100):  # until a worker takes the second item
+        program.run()
+        if pool._words[threads.ALONE_UNTIL]:
+            break
+    else:
+        pytest.skip("no processor for a second thread was free")
+    pool._words[threads.ALONE_UNTIL] = 0
 
 
 def test_idle_workers_use_no_processor(four_threads):

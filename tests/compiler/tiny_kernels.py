@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,23 @@ from chainrule import dtypes
 from chainrule.compiler import engine
 from chainrule.compiler.image import Block, Image
 from chainrule.compiler.kernel import Code, Frame
+from chainrule.compiler.objects import ObjectCache
 from chainrule.compiler.vector import I64
 
 _counter = itertools.count()
 # The cache knows the sources of the compiler, not this file.
 _VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+
+
+@contextmanager
+def no_cache() -> Iterator[None]:
+    """No kernels are kept on disk, so that those with a `unique` key are compiled in each run of the tests."""
+    running, before = engine.engine(), engine.engine().cache
+    running.cache = ObjectCache(None)
+    try:
+        yield
+    finally:
+        running.cache = before
 
 
 def unique(name: str) -> str:

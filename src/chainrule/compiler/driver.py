@@ -16,9 +16,10 @@ Word 7 of each is the step's number in the profile, or -1. An advance is ``{slot
 of a scan, ``*slot = *base + t * stride``.
 
 The context of a run has these words: 0 steps, 1 their number, 2 relocations, 3 their number, 4 bases, 5 address of the
-status, 6 address of the profile or 0, 7 where the three words of an exception go, 8 the pool of threads, 9 the time of
-the last look for signals, 10 the time between two looks. A relocation is ``{slot, base number, byte offset}``: at the
-start of a run, ``*slot = bases[base number] + offset``. The profile has two words for each number: ticks and calls.
+status, 6 address of the profile, 7 where the three words of an exception go, 8 the pool of threads, 9 the time of the
+last look for signals, 10 the time between two looks, 11 for how many numbers the profile has room (0 for no profile). A
+relocation is ``{slot, base number, byte offset}``: at the start of a run, ``*slot = bases[base number] + offset``. The
+profile has two words for each number: ticks and calls.
 
 Loops look for signals now and then: they take the interpreter's lock, let Python run its handlers, and if one raised
 (Ctrl-C), end the program with the status CANCELLED.
@@ -42,7 +43,8 @@ STEP_WORDS = 8
 PROFILE_NUMBER = 7
 
 # Words of the context.
-STEPS, N_STEPS, RELOCATIONS, N_RELOCATIONS, BASES, STATUS, PROFILE, EXCEPTION, POOL, LAST_LOOK, LOOK_EVERY = range(11)
+STEPS, N_STEPS, RELOCATIONS, N_RELOCATIONS, BASES, STATUS, PROFILE, EXCEPTION = range(8)
+POOL, LAST_LOOK, LOOK_EVERY, N_PROFILE = range(8, 12)
 CONTEXT_WORDS = 16
 
 #: The status of a program that a signal ended, and of one in which a host function raised an exception.
@@ -76,6 +78,7 @@ class _Steps:
         self.e = Emitter(b, width=1)
         self.status = get(b, self.context, STATUS, PTR)
         self.profile = get(b, self.context, PROFILE, PTR)
+        self.n_profile = get(b, self.context, N_PROFILE)
         self.pool = get(b, self.context, POOL, PTR)
         with self.e.loop(I64(0), n) as i:
             self.step = _entry(b, steps, i, STEP_WORDS)
@@ -88,11 +91,10 @@ class _Steps:
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        """If there is a profile, add the time of what is emitted here to it."""
+        """If the profile has room for this step, add the time of what is emitted here to it."""
         b = self.b
         number = get(b, self.step, PROFILE_NUMBER)
-        profiled = b.icmp_signed("!=", b.ptrtoint(self.profile, I64), I64(0))
-        wanted = b.and_(profiled, b.icmp_signed(">=", number, I64(0)))
+        wanted = b.icmp_unsigned("<", number, self.n_profile)  # -1 is larger than all
         start = self.e.variable(I64)
         with b.if_then(wanted, likely=False):
             b.store(system.emit_counter(b), start)

@@ -30,7 +30,7 @@ def explain(step: Any, /, *args: Any, **kwargs: Any) -> Explanation:
         ArgumentError: ``step`` is not compiled.
 
     >>> w = Parameter(ones((3, 2)))
-    >>> @compile
+    >>> @cr.compile
     ... def step(x):
     ...     h = tanh(x @ w)
     ...     (h * h).sum().backward()

@@ -168,6 +168,8 @@ class _Clusters:
         """Enter as an operation on all elements."""
         if math.prod(op.shape) != cluster.n or cluster.kind not in ("loop", "product"):
             return False
+        if op.name == "random_bits" and op.inputs[0].root in cluster.members:
+            return False  # its state is read before the loop
         cuts = set(cluster.cuts)
         stage = 0
         for view in _read(op):

@@ -276,8 +276,10 @@ class Runnable:
 
     def measure(self, n_steps: int) -> None:
         """From now on, add the time of each step with a number below ``n_steps`` to `profile`; 0 to stop."""
-        self.profile = np.zeros((n_steps, 2), np.int64) if n_steps else None
-        self._context.words[driver.PROFILE] = 0 if self.profile is None else self.profile.ctypes.data
+        with self._pool.lock:
+            self.profile = np.zeros((n_steps, 2), np.int64) if n_steps else None
+            self._context.words[driver.PROFILE] = 0 if self.profile is None else self.profile.ctypes.data
+            self._context.words[driver.N_PROFILE] = n_steps
 
     def times(self) -> tuple[np.ndarray, np.ndarray]:
         """Seconds and calls of each step since `measure`."""

@@ -41,7 +41,7 @@ class Ref(NamedTuple):
     """A buffer of a node: kind "in", "out" or "temp", the number among those, and where in it, in bytes."""
 
     kind: str
-    index: int
+    number: int
     offset: int = 0
 
 

@@ -87,7 +87,9 @@ class Loop:
         self.stored = [v for op in cluster.ops for v in op.outputs if v in stored and op.kind in ("map", "reduce")]
         self.late = [op for op in self.ops if op.kind == "reduce" and cluster.members[op.outputs[0]] == LATE]
         self.stages = max([cluster.stages[v] for v in cluster.members], default=0)
-        self.saved = self._saved()
+        self.saved: list[Value] = []
+        if self.structure == "reduce":
+            self._find_saved()
 
     # --- dims ---------------------------------------------------------------------------------------------
 
@@ -142,7 +144,8 @@ class Loop:
         if constant is not None and constant.size == 1:
             return self._leaf(Scalar(word_of(constant.reshape(())[()], root.dtype), root))
         if self._is_row(op):
-            above = [cut // self.cluster.row for cut in self.ordered if cut > (self.cluster.row or 1)]
+            row = self.cluster.row or 1
+            above = [cut // row for cut in self.ordered if cut > row]
             return self._leaf(Leaf(root, view.offset, "item", refined(view.dims, above)))
         strides = refined(view.dims, self.ordered)
         outer, inner = (strides[:-1], strides[-1]) if strides else ((), 0)
@@ -197,11 +200,8 @@ class Loop:
                 return math.inf
         return weight
 
-    def _saved(self) -> list[Value]:
-        """Values of one pass that a later one needs and that are kept in scratch memory."""
-        self.saved: list[Value] = []
-        if self.structure != "reduce":
-            return []
+    def _find_saved(self) -> None:
+        """Find the values of one pass that a later one needs, and that are kept in scratch memory."""
         for stage in range(self.stages, 0, -1):
             pending = [*self.wanted(stage), *(op.inputs[0].root for op in self.reductions(stage))]
             seen: set[Value] = set()
@@ -215,7 +215,6 @@ class Loop:
                         self.saved.append(value)
                     continue
                 pending += [s for s in self.args[self.maker[value]] if isinstance(s, Value)]
-        return self.saved
 
     # --- numbers of the call ------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from .tables import Table, bytes_text, count_text, line_text, times_text
 
 _BOX, _HEIGHT, _GAP, _LEVEL = 178, 38, 14, 34
 _MOST = 10  # boxes beside each other
+_LABEL = 25  # characters
 
 _STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem; color: #1c2430; background: #fff; }
@@ -22,7 +23,8 @@ tr:target td { background: #fff3c4; } a { color: inherit; text-decoration: none;
 .graph { overflow: auto; max-height: 80vh; border: 1px solid #e3e7ec; }
 svg text { font: 11px system-ui, sans-serif; fill: #1c2430; pointer-events: none; } svg .small { fill: #556; }
 .box rect { stroke: #7a8594; } .box:hover rect { stroke: #000; stroke-width: 2; }
-.edge { fill: none; stroke: #98a2b0; opacity: .45; } .edge.on { stroke: #c2410c; stroke-width: 2; opacity: 1; }
+.edge { fill: none; stroke: #98a2b0; opacity: .7; } .edge.far { opacity: .2; }
+.edge.on { stroke: #c2410c; stroke-width: 2; opacity: 1; }
 """
 
 # The edges of the box under the pointer are drawn strongly.
@@ -130,15 +132,16 @@ def _edge(number: int, before: int, places: dict[int, _Place]) -> str:
     a, b = places[before], places[number]
     x1, y1, x2, y2 = a.x + _BOX / 2, a.y + _HEIGHT, b.x + _BOX / 2, b.y
     bend = max((y2 - y1) / 2, 12)
+    far = " far" if b.level - a.level > 3 else ""  # many of these cross the others
     return (
-        f'<path class="edge from{before} to{number}" '
+        f'<path class="edge{far} from{before} to{number}" '
         f'd="M{x1:.0f} {y1:.0f}C{x1:.0f} {y1 + bend:.0f} {x2:.0f} {y2 - bend:.0f} {x2:.0f} {y2:.0f}"/>'
     )
 
 
 def _box(row: Row, place: _Place, share: float, strength: float, time: str) -> str:
     lightness = 97 - 37 * strength**0.5
-    label = row.name if len(row.name) <= 27 else row.name[:26] + "…"
+    label = row.name if len(row.name) <= _LABEL else row.name[: _LABEL - 1] + "…"
     details = [
         f"{row.number}: {row.name}", row.shape, times_text(row.times),
         f"{count_text(row.flops)}FLOP, {bytes_text(row.bytes)}", f"{time}, {share:.1%}", line_text(row.source),

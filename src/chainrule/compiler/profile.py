@@ -34,10 +34,10 @@ def profile(
     """Run a compiled function and measure each of its kernels.
 
     It really runs, ``warmup + steps`` times: a training step trains on the same batch that often. The time of a kernel
-    is all its time in one run, by the processor's counter, as a mean over the middle half of the runs. Printed, the result is a table
-    of the kernels, the slowest first, with bandwidth (all that a kernel reads and writes, from cache or memory) and
-    floating-point operations per second, and where the rest of a call goes: reading the counter, which costs some
-    nanoseconds for each kernel and is there only while profiling, and Python.
+    is all its time in one run, by the processor's counter, as a mean over the middle half of the runs. Printed, the
+    result is a table of the kernels, the slowest first, with bandwidth (all that a kernel reads and writes, from cache
+    or memory) and floating-point operations per second, and where the rest of a call goes: reading the counter, which
+    costs some nanoseconds for each kernel and is there only while profiling, and Python.
 
     Args:
         step: a function compiled by `compile`.
@@ -49,7 +49,7 @@ def profile(
     Raises:
         ArgumentError: ``step`` is not compiled, ``steps`` is below 1, or no two calls run the same program.
 
-    >>> @compile
+    >>> @cr.compile
     ... def step(x):
     ...     return tanh(x @ x).sum()
     >>> measured = profile(step, ones((64, 64)), steps=3)
@@ -113,23 +113,23 @@ def _measure(program: Program, call: Callable[[], Any], steps: int) -> Runs:
 
 @functools.cache
 def counting_seconds() -> float:
-    """What it costs to measure one step: the difference between a program with and without, whose steps do nothing."""
+    """What it costs to measure one step, beyond what the measurement sees: found with steps that do nothing."""
     n, image = 2000, Image()
     for _ in range(n):
         image.steps.gate(0)
     runnable = image.finish()
-    plain = _fastest(runnable)
-    runnable.measure(1)
-    return max(_fastest(runnable) - plain, 0.0) / n
-
-
-def _fastest(runnable: Runnable) -> float:
+    plain = min(_seconds(runnable) for _ in range(7))
     found = []
     for _ in range(7):
-        start = time.perf_counter()
-        runnable.run()
-        found.append(time.perf_counter() - start)
-    return min(found)
+        runnable.measure(1)
+        found.append(_seconds(runnable) - float(runnable.times()[0][0]))
+    return max(min(found) - plain, 0.0) / n
+
+
+def _seconds(runnable: Runnable) -> float:
+    start = time.perf_counter()
+    runnable.run()
+    return time.perf_counter() - start
 
 
 @dataclass
@@ -151,7 +151,7 @@ class Measured:
     @property
     def alone(self) -> float:
         """Seconds without what is inside."""
-        return max(self.seconds - sum(m.seconds for m in self.inside), 0.0)
+        return self.seconds - sum(m.seconds for m in self.inside)
 
     @property
     def bytes_per_second(self) -> float:
@@ -173,7 +173,7 @@ class Profile:
         kernels: the steps of the program, in order.
         seconds: of a call.
         kernel_seconds: of those, in kernels.
-        counting_seconds: of those, to measure: they are there only while profiling.
+        counting_seconds: of those, between kernels to measure them: they are there only while profiling.
         outside_seconds: the rest: Python's part of a call, arguments and results.
     """
 
@@ -183,7 +183,7 @@ class Profile:
         seconds, calls = _middle(runs.seconds), _middle(runs.calls)
         rows = report.rows_of(program)
         self.kernels = [Measured(row, float(seconds[row.number]), float(calls[row.number])) for row in rows]
-        _nest(self.kernels)
+        _nest(self.kernels, counting_seconds())
         self.kernel_seconds = sum(m.seconds for m in self.kernels if m.row.depth == 0)
         self.seconds = max(float(_middle(runs.wall)), self.kernel_seconds)
         counting = float(calls.sum()) * counting_seconds()
@@ -195,10 +195,10 @@ class Profile:
     def summary(self) -> list[str]:
         """Where a call's time goes, in words."""
         return [
-            f"a call takes {time_text(self.seconds)} (the middle half of {self.runs} runs): kernels {time_text(self.kernel_seconds)} "
-            f"({share_text(self.kernel_seconds, self.seconds)}), outside of kernels {time_text(self.outside_seconds)} "
-            "(Python, arguments, results)",
-            f"and measuring itself {time_text(self.counting_seconds)}, which a call without `profile` does not have",
+            f"a call takes {time_text(self.seconds)} (the middle half of {self.runs} runs)",
+            f"kernels {time_text(self.kernel_seconds)}, {share_text(self.kernel_seconds, self.seconds)}",
+            f"outside of kernels {time_text(self.outside_seconds)}: Python, arguments, results",
+            f"measuring {time_text(self.counting_seconds)}, only while profiling",
         ]
 
     def table(self, order: str = "time") -> Table:
@@ -212,7 +212,7 @@ class Profile:
         shown = self.kernels if order == "program" else sorted(self.kernels, key=lambda m: -m.alone)
         for m in shown:
             row = m.row
-            name = ("  " * row.depth if order == "program" else "") + row.name + (" (the loop)" if row.is_loop else "")
+            name = ("  " * row.depth if order == "program" else "") + row.name + (", itself" if row.is_loop else "")
             rates = [f"{rate / 1e9:.2f}" if rate else "" for rate in (m.bytes_per_second, m.flops_per_second)]
             table.keys.append(f"k{row.number}")
             table.rows.append(
@@ -286,28 +286,32 @@ class Profile:
 
 
 def _middle(values: np.ndarray) -> np.ndarray:
-    """The mean over the middle half of the runs: like a median, but finer than the counter, whose steps may be 10 ns."""
+    """The mean over the middle half of the runs: a median that is finer than the counter, with its steps of 10 ns."""
     n = len(values)
     return np.sort(values, axis=0)[n // 4 : n - n // 4].mean(axis=0)
 
 
-def _nest(kernels: list[Measured]) -> None:
-    """Give each loop and branch what is inside."""
+def _nest(kernels: list[Measured], counting: float) -> None:
+    """Give each loop and branch what is inside, and take off its time what it costs to measure that."""
     around: list[Measured] = []
     for measured in kernels:
         del around[measured.row.depth :]
         if around:
             around[-1].inside.append(measured)
+        for outer in around:
+            outer.seconds -= measured.calls * counting
         around.append(measured)
+    for measured in reversed(kernels):
+        measured.seconds = max(measured.seconds, sum(m.seconds for m in measured.inside))
 
 
 def _events(measured: Measured, start: float, into: list[dict[str, Any]]) -> float:
     """Add the events of a step that begins at ``start``; the end of it."""
     row, place = measured.row, len(into)
-    end = start
+    at = start
     for inside in measured.inside:
-        end = _events(inside, end, into)
-    end = max(end, start + measured.seconds)
+        at = _events(inside, at, into)
+    end = start + measured.seconds
     details = {
         "step": row.number, "over": row.shape, "calls": measured.calls, "bytes": row.bytes, "FLOP": row.flops,
         "GB/s": measured.bytes_per_second / 1e9, "GFLOP/s": measured.flops_per_second / 1e9, "threads": row.threads,

@@ -171,7 +171,7 @@ class Program:
             table.scan(step.length, bodies[0], advances, step.reverse, number)
         elif step.kind == "cond":
             assert predicate is not None
-            table.cond(predicate.slot(0), *bodies, number)
+            table.cond(predicate.slot(0), bodies[0], bodies[1], number)
         else:
             assert predicate is not None
             table.while_(bodies[0], predicate.slot(0), bodies[1], number)

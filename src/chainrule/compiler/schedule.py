@@ -17,9 +17,10 @@ from ..graph.ir import Graph, Value
 from .contraction import Finish
 from .convolution import Operand, lower_contraction
 from .fusion import FULL, Cluster, clusters
-from .kernel import Call, Ref
+from .kernel import Call, Lowered, Ref
 from .loop_kernels import Appended, Kernel, constant_fill, loop_kernel
 from .memory import Buffer
+from .moving import copy_call
 from .ops import Op, Ops
 
 _CAN_FAIL = frozenset({"floor_divide", "remainder", "power"})
@@ -196,9 +197,8 @@ class GraphSchedule:
         deferred = self._deferred()
         late = [c for c in self.clusters if c in deferred]
         direct = self._direct(late) if self.commit else {}
-        wanted = {root: t for root, t in zip(self.results, self.targets, strict=True) if t is not None}
-        for root, target in wanted.items():
-            if root in self.made and root not in direct:
+        for root, target in zip(self.results, self.targets, strict=True):
+            if target is not None and root in self.made and root not in direct:
                 self.place[root] = target
         self.place.update(direct)
         self.late = False
@@ -212,7 +212,7 @@ class GraphSchedule:
                 self._cluster(cluster, into)
         found = []
         homes = self.commit.homes if self.commit else ()
-        goals = [*self.targets[: len(self.results) - len(homes)], *homes]
+        goals: list[Buffer | None] = [*self.targets[: len(self.results) - len(homes)], *homes]
         for root, target in zip(self.results, goals, strict=True):
             here = self.buffer(root)
             if target is not None and here is not target:
@@ -232,7 +232,12 @@ class GraphSchedule:
             self.schedule.emit(step, into)
 
     def _cluster(self, cluster: Cluster, into: list[Step]) -> None:
-        if cluster.kind == "loop":
+        if _is_copy(cluster):
+            view = cluster.ops[0].inputs[0]
+            call = copy_call(view.shape, view.strides, view.root.dtype)
+            kernel = Kernel(Lowered([call]), [view.root], list(cluster.ops[0].outputs))
+            self._calls(kernel, cluster.ops, into, {0: view.offset * view.root.dtype.itemsize})
+        elif cluster.kind == "loop":
             self._calls(loop_kernel(cluster, self.needed, self.constants), cluster.ops, into)
         elif cluster.kind == "fill":
             array = constant_fill(cluster.ops[0])
@@ -256,7 +261,7 @@ class GraphSchedule:
         op = cluster.ops[0]
         out = op.outputs[0]
         views = op.inputs
-        operands = [Operand(v.shape, v.strides) for v in views]
+        first, second = (Operand(v.shape, v.strides) for v in views)
         finish = None
         inputs, outputs = [v.root for v in views], [out]
         if len(cluster.ops) > 1:
@@ -265,8 +270,7 @@ class GraphSchedule:
             refs += [Ref("out", i) for i in range(len(appended.outputs))]
             finish = Finish(appended.key, len(refs), tuple(refs), tuple(appended.words.values), appended.emit)
             inputs, outputs = [*inputs, *appended.loop.buffers], appended.outputs
-        static = dict(op.static)
-        lowered = lower_contraction(op.name, *operands, tuple(out.shape), static, out.dtype, finish)
+        lowered = lower_contraction(op.name, first, second, tuple(out.shape), op.static, out.dtype, finish)
         offsets = {i: v.offset * v.root.dtype.itemsize for i, v in enumerate(views)}
         self._calls(Kernel(lowered, inputs, outputs), cluster.ops, into, offsets)
 
@@ -279,14 +283,21 @@ class GraphSchedule:
             buffers = []
             for ref in call.refs:
                 if ref.kind == "temp":
-                    buffers.append((temps[ref.index], ref.offset))
+                    buffers.append((temps[ref.number], ref.offset))
                 elif ref.kind == "in":
-                    more = (offsets or {}).get(ref.index, 0)
-                    buffers.append((self.buffer(kernel.inputs[ref.index]), ref.offset + more))
+                    more = (offsets or {}).get(ref.number, 0)
+                    buffers.append((self.buffer(kernel.inputs[ref.number]), ref.offset + more))
                 else:
-                    buffers.append((self.buffer(kernel.outputs[ref.index]), ref.offset))
+                    buffers.append((self.buffer(kernel.outputs[ref.number]), ref.offset))
             if call.items:
                 schedule.emit(Step("kernel", call, buffers, ops, commits=self.late), into)
+
+
+def _is_copy(cluster: Cluster) -> bool:
+    """Whether it only brings elements into another order."""
+    if cluster.kind != "loop" or len(cluster.ops) != 1 or cluster.ops[0].name != "alias":
+        return False
+    return len(cluster.ops[0].inputs[0].dims) > 1 and cluster.ops[0].inputs[0].root.dtype not in dtypes.COMPLEX
 
 
 def _can_fail(op: Op) -> bool:

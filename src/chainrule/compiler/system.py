@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-import platform
 import signal
 import stat
 import sys
@@ -18,8 +17,6 @@ from typing import Any
 
 from llvmlite import ir
 
-_X86 = platform.machine().lower() in ("x86_64", "amd64", "i686")
-_ARM = platform.machine().lower() in ("aarch64", "arm64")
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 # Room for a mutex or a condition variable (40 and 48 bytes on Linux x86-64).
@@ -154,18 +151,29 @@ class ForkSafeLock:
 # --- code -------------------------------------------------------------------------------------------------------------
 
 
+def _is_x86(b: ir.IRBuilder) -> bool:
+    return str(b.module.triple).startswith(("x86_64", "i686"))
+
+
+def _is_arm(b: ir.IRBuilder) -> bool:
+    return str(b.module.triple).startswith(("aarch64", "arm64"))
+
+
 def emit_counter(b: ir.IRBuilder) -> Any:
     """The processor's time counter, an i64 that grows at a constant rate."""
-    # On ARM the cycle counter is closed to user programs; the steady counter is not. x86 has only the first.
-    name = "llvm.readcyclecounter" if _X86 else "llvm.readsteadycounter"
-    return b.call(declare(b, name, ir.FunctionType(_I64, [])), [])
+    if not _is_arm(b):
+        return b.call(declare(b, "llvm.readcyclecounter", ir.FunctionType(_I64, [])), [])
+    # The cycle counter is closed to user programs there; that of the timer is not.
+    register = b.module.add_metadata([ir.MetaDataString(b.module, "cntvct_el0")])
+    read = declare(b, "llvm.read_volatile_register.i64", ir.FunctionType(_I64, [ir.MetaDataType()]))
+    return b.call(read, [register])
 
 
 def emit_pause(b: ir.IRBuilder) -> None:
     """Tell the processor that this is a loop that waits."""
-    if _X86:
+    if _is_x86(b):
         b.call(declare(b, "llvm.x86.sse2.pause", ir.FunctionType(ir.VoidType(), [])), [])
-    elif _ARM:
+    elif _is_arm(b):
         b.call(declare(b, "llvm.aarch64.hint", ir.FunctionType(ir.VoidType(), [_I32])), [_I32(1)])
 
 

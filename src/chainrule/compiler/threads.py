@@ -36,7 +36,9 @@ from . import engine, system
 from .kernel import KERNEL_TYPE, Code
 from .vector import I64, PTR, VOID
 
-#: Estimated nanoseconds of serial work from which a second thread gains, if it has to be woken or not.
+#: Estimated nanoseconds of serial work from which a step is shared. Measured on two cores: with workers that still spin
+#: from the step before, two threads gain from 3,000 ns on (12,800 become 7,500); waking one costs the caller 2,000 to
+#: 10,000 ns, and 40,000 are needed to gain. Most steps follow another one, so the threshold lies between.
 PARALLEL_THRESHOLD = 20_000
 
 MAX_THREADS = 256

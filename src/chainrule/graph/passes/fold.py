@@ -37,13 +37,13 @@ def uniform(array: np.ndarray) -> np.ndarray | None:
 class Folder(Rewriter):
     """Rewrites with constants folded."""
 
-    def literal(self, array: np.ndarray) -> Value:
+    def literal(self, array: np.ndarray, value: Value | None = None) -> Value:
         """A value that is equal to the array: a number, repeated, if there is only one in it."""
         number = uniform(array)
-        if number is None:
-            return self.constant(array)
+        if number is None or array.ndim == 0:
+            return self.constant(array, value)
         scalar = self.constant(number)
-        return scalar if array.ndim == 0 else self.emit("broadcast_to", scalar, shape=array.shape)
+        return self.emit("broadcast_to", scalar, shape=array.shape)
 
     def fold(self, primitive: Any, inputs: tuple[Value, ...], static: Any) -> tuple[Value, ...] | None:
         """The results of ``primitive`` if its inputs are constants and they are small; else None."""

@@ -22,7 +22,7 @@ def _keep(node: Node, inputs: tuple[Value, ...]) -> None:
 
 
 class Rewriter:
-    """A new graph that takes the place of an old one.
+    """A new graph that takes the place of an old one, and shares with it the nodes and values that stay as they are.
 
     Attributes:
         old, graph: the two.
@@ -33,7 +33,8 @@ class Rewriter:
     def __init__(self, old: Graph) -> None:
         self.old = old
         self.graph = Graph(old.name, old.depth)
-        self.known: dict[Value, Value] = {v: self.graph.add_input(v.type) for v in old.inputs}
+        self.graph.inputs = list(old.inputs)
+        self.known: dict[Value, Value] = {v: v for v in old.inputs}
         self.like: Node | None = None
         self._constants: dict[Any, Value] = {}
 
@@ -41,20 +42,22 @@ class Rewriter:
         """What stands for a value of the old graph; a constant is added when it is first used."""
         found = self.known.get(value)
         if found is None:
-            found = self.known[value] = self.literal(self.old.constants[value])
+            found = self.known[value] = self.literal(self.old.constants[value], value)
         return found
 
-    def literal(self, array: np.ndarray) -> Value:
-        """A value that is equal to the array."""
-        return self.constant(array)
+    def literal(self, array: np.ndarray, value: Value | None = None) -> Value:
+        """A value that is equal to the array: ``value``, if it is the old graph's."""
+        return self.constant(array, value)
 
-    def constant(self, array: np.ndarray) -> Value:
-        """A constant; equal small ones are one."""
+    def constant(self, array: np.ndarray, value: Value | None = None) -> Value:
+        """A constant, which may be a ``value`` of the old graph; equal small ones are one."""
         small = array.nbytes <= SMALL
         key = (array.dtype, array.shape, array.tobytes()) if small else id(array)
-        if key not in self._constants:
-            self._constants[key] = self.graph.add_constant(array)
-        return self._constants[key]
+        found = self._constants.get(key)
+        if found is None:
+            found = self._constants[key] = self.graph.add_constant(array) if value is None else value
+            self.graph.constants[found] = array
+        return found
 
     def inputs(self, node: Node) -> tuple[Value, ...]:
         """What stands for the inputs of a node of the old graph."""
@@ -71,7 +74,10 @@ class Rewriter:
         )
 
     def copy(self, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...]:
-        """Append a node of the old graph with new inputs."""
+        """Append a node of the old graph, itself if it has the same inputs, else the like of it with the new ones."""
+        if inputs == node.inputs:
+            self.graph.nodes.append(node)
+            return node.outputs
         return self.put(node.primitive, inputs, node.static, tuple([v.type for v in node.outputs]))
 
     def emit(self, name: str, *inputs: Value, **static: Any) -> Value:
