@@ -33,17 +33,19 @@ def test_a_product_has_2mnk_flops_and_the_bytes_of_its_three_matrices():
 
 
 def test_a_map_reads_and_writes_each_element_once():
-    step = cr.compile(lambda a, b: cr.sqrt(a + b))
-    (row,) = explain(step, floats(50, 40), floats(40)).kernels
+    def step(a, b):
+        return cr.sqrt(a + b)
+
+    (row,) = explain(cr.compile(step), floats(50, 40), floats(40)).kernels
     assert (row.name, row.shape) == ("add + sqrt", "map 50×40")
     assert (row.read, row.written) == (4 * (50 * 40 + 40), 4 * 50 * 40)
     assert row.flops >= 2 * 50 * 40
     assert row.threads == 1
-    assert row.source == line_of(test_a_map_reads_and_writes_each_element_once, "cr.sqrt(")
+    assert row.source == line_of(step, "return")
 
 
 def test_only_the_part_of_an_array_that_is_looked_at_counts_as_read():
-    (row,) = explain(cr.compile(lambda a: a[:10] * 2), floats(1000, 8)).kernels
+    (row,) = explain(cr.compile(lambda a: cr.exp(a[:10])), floats(1000, 8)).kernels
     assert (row.read, row.written) == (4 * 80, 4 * 80)
     explained = explain(cr.compile(lambda t, i: cr.take(t, i, axis=0)), floats(5000, 8), cr.tensor([3, 1]))
     (gather,) = named(explained, "gather")
@@ -121,11 +123,12 @@ def test_kept_are_exactly_the_activations_of_a_linear_network():
         return loss, grads
 
     kept = explain(cr.compile(forward), floats(64, 20), floats(64, 5)).kept
-    assert [(k.name, k.type.shape, k.bytes, k.source) for k in kept] == [
-        ("dot", (64, 32), 64 * 32 * 4, line_of(forward, "x @ a")),
-        ("dot", (64, 16), 64 * 16 * 4, line_of(forward, "first @ b")),
-        ("subtract", (64, 5), 64 * 5 * 4, line_of(forward, "second @ c")),
+    assert [(k.type.shape, k.bytes, k.source) for k in kept] == [
+        ((64, 32), 64 * 32 * 4, line_of(forward, "x @ a")),
+        ((64, 16), 64 * 16 * 4, line_of(forward, "first @ b")),
+        ((64, 5), 64 * 5 * 4, line_of(forward, "second @ c")),  # the error, or twice it if the kernel doubles it
     ]
+    assert [k.name for k in kept[:2]] == ["matmul", "matmul"]
     assert all(k.made < k.read for k in kept)
 
 
@@ -272,8 +275,9 @@ def test_text_has_a_line_for_each_kernel_and_each_kept_value():
         assert any(line.split()[:1] == [str(row.number)] and row.name in line for line in lines)
     assert "peak memory" in text
     assert "0.weight" in text
-    assert f"test_explain.py:{line_of(mlp, 'model(x)').rpartition(':')[2]}" in text
-    assert max(map(len, lines)) <= 160
+    assert f"explain_harness.py:{line_of(mlp, 'model(x)').rpartition(':')[2]}" in text
+    narrow = explained.text(width=100).splitlines()
+    assert max(len(line) for line in narrow if "peak memory" not in line and "FLOP," not in line) <= 100
 
 
 def test_data_can_be_written_as_json():

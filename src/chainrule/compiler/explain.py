@@ -29,17 +29,17 @@ def explain(step: Any, /, *args: Any, **kwargs: Any) -> Explanation:
     Raises:
         ArgumentError: ``step`` is not compiled.
 
-    >>> w = Parameter(ones((3, 2)))
+    >>> w, v = Parameter(ones((3, 2))), Parameter(ones((2, 5)))
     >>> @cr.compile
     ... def step(x):
-    ...     h = tanh(x @ w)
-    ...     (h * h).sum().backward()
-    ...     return w.grad
+    ...     hidden = x @ w
+    ...     (hidden @ v).sum().backward()
+    ...     return w.grad, v.grad
     >>> explained = explain(step, ones((4, 3)))
     >>> sum(row.flops for row in explained.kernels if row.shape == "m×n×k 4×2×3")
     48
-    >>> [(kept.type.shape, kept.bytes) for kept in explained.kept if kept.name == "tanh"]
-    [((4, 2), 32)]
+    >>> [(kept.name, kept.type.shape, kept.bytes) for kept in explained.kept]
+    [('matmul', (4, 2), 32)]
     >>> explained.peak >= explained.memory["arena"]
     True
     """
@@ -189,10 +189,9 @@ def _kept(values: Sequence[Kept]) -> Table:
         "Kept for the backward phase", ("value", "shape", "dtype", ">bytes", ">made by", ">last read by", "line")
     )
     for kept in values:
-        name = kept.name.removeprefix("reduce_")
         table.rows.append(
             [
-                name, extents(kept.type.shape), kept.type.dtype.name, bytes_text(kept.bytes), str(kept.made),
+                kept.name, extents(kept.type.shape), kept.type.dtype.name, bytes_text(kept.bytes), str(kept.made),
                 str(kept.read), line_text(kept.source),
             ]
         )  # fmt: skip

@@ -20,11 +20,14 @@ from dataclasses import dataclass, field
 from ..graph.ir import Value
 from .convolution import can_finish
 from .ops import Op, Ops
-from .views import View, boundaries, chain, is_flat
+from .views import View, boundaries, chain
 
 MAX_OPS = 64
-MAX_BUFFERS = 32
+"""Operations of one kernel."""
+MAX_VALUES = 64
+"""Values that one kernel reads or makes."""
 MAX_STAGES = 6
+"""Passes over a row."""
 
 FULL, ROW, LATE = "full", "row", "late"
 
@@ -256,7 +259,7 @@ def _read(op: Op) -> tuple[View, ...]:
 
 
 def _has_room(cluster: Cluster, op: Op) -> bool:
-    return len(cluster.ops) < MAX_OPS and len(cluster.reads) + len(cluster.members) + len(op.inputs) < MAX_BUFFERS * 2
+    return len(cluster.ops) < MAX_OPS and len(cluster.reads) + len(cluster.members) + len(op.inputs) < MAX_VALUES
 
 
 def _aligned(view: View) -> bool:
@@ -303,8 +306,3 @@ def _compatible(cluster: Cluster, row: int | None, column: tuple[int, int, int] 
     if total and (row or column):
         return False
     return not (row and column and (column[0] != 1 or column[2] != row))
-
-
-def flat(view: View) -> bool:
-    """Whether a view is consecutive elements from its beginning on."""
-    return is_flat(view.dims) and view.offset == 0

@@ -1,9 +1,9 @@
 """Writing the code of fused loops.
 
-    flat      for i in the chunk's elements:  maps
-    rows      for r in rows: for i in row:  maps; column and total reductions of the chunk in scratch memory
-    reduce    for r in rows: pass 0 over the row, its reductions, maps on them, pass 1 over the row, ...
-    columns   for b in blocks: for r in the block's rows: for i in row:  maps, reductions into a row of sums
+flat      for i in the chunk's elements:  maps
+rows      for r in rows: for i in row:  maps; column and total reductions of the chunk in scratch memory
+reduce    for r in rows: pass 0 over the row, its reductions, maps on them, pass 1 over the row, ...
+columns   for b in blocks: for r in the block's rows: for i in row:  maps, reductions into a row of sums
 """
 
 from __future__ import annotations
@@ -389,5 +389,3 @@ def _pass(loop: Loop, body: LoopBody, words: Words, item: Any, stage: int) -> No
         body.within = b.mul(part, words.inner)
         e.blocks(words.row_length, elements, loop.even)
     body.within = I64(0)
-
-

@@ -198,5 +198,3 @@ def constant_fill(op: Op) -> np.ndarray:
     out = op.outputs[0]
     value = 0 if op.name == "reduce_sum" else neutral(op.name, out.dtype)
     return np.full(out.shape, value, out.dtype)
-
-

@@ -16,7 +16,7 @@ import numpy as np
 from .. import dtypes
 from ..graph.ir import Value
 from . import elementwise
-from .fusion import FULL, LATE, ROW, Cluster, Reduction
+from .fusion import FULL, LATE, ROW, Cluster
 from .ops import Op, accumulator
 from .vector import LANES
 from .views import View, chain, joined, refined
@@ -141,7 +141,7 @@ class Loop:
         if op.name == "random_bits":
             return self._leaf(Leaf(root, view.offset, "state"))
         constant = self.constants.get(root)
-        if constant is not None and constant.size == 1:
+        if constant is not None and constant.size == 1 and root.dtype not in dtypes.COMPLEX:
             return self._leaf(Scalar(word_of(constant.reshape(())[()], root.dtype), root))
         if self._is_row(op):
             row = self.cluster.row or 1
@@ -271,11 +271,6 @@ def word_of(number: Any, dtype: Any) -> int:
     if dtype in dtypes.FLOATING:
         return int(np.float64(number).view(np.int64))
     return int(np.array(int(number) & 0xFFFFFFFFFFFFFFFF, np.uint64).view(np.int64))
-
-
-def reduction_of(cluster: Cluster, op: Op) -> Reduction:
-    """How a reduction of the cluster sees its input."""
-    return cluster.reductions[op]
 
 
 def accumulated(op: Op) -> Any:

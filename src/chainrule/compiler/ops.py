@@ -24,9 +24,7 @@ from . import elementwise
 from .library import can_contract, lowering_of
 from .views import LOOKS, View, through, whole
 
-REDUCTIONS = frozenset(
-    {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_any", "reduce_all"}
-)
+REDUCTIONS = frozenset({"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_any", "reduce_all"})
 
 
 @dataclass(eq=False)
@@ -134,9 +132,7 @@ class Ops:
         if math.prod(source.shape[a] for a in axes) == 1:  # nothing to combine
             view = self.view(source)
             kept = [a for a in range(source.ndim) if a not in axes]
-            self._views[out] = View(
-                view.root, view.offset, tuple(out.shape), tuple(view.strides[a] for a in kept)
-            )
+            self._views[out] = View(view.root, view.offset, tuple(out.shape), tuple(view.strides[a] for a in kept))
             return
         self.list.append(Op("reduce", node.primitive.name, (), (self.view(source),), (out,), node.static, node))
 

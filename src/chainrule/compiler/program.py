@@ -1,6 +1,6 @@
 """A compiled program: a graph as native tables, and the call that runs them.
 
-    Graph --passes--> Graph --schedule--> Steps --plan--> addresses --image--> tables and code
+Graph --passes--> Graph --schedule--> Steps --plan--> addresses --image--> tables and code
 """
 
 from __future__ import annotations

@@ -204,12 +204,16 @@ def _name(step: Step, reads: Sequence[Buffer], writes: Sequence[Buffer]) -> str:
         return f"scan of {step.length}" + (", backward" if step.reverse else "")
     if not step.ops:
         return step.kind
-    names = [_SHOWN.get(op.name, op.name.removeprefix("reduce_")) for op in step.ops]
+    names = [_shown(op) for op in step.ops]
     if writes and all(map(_is_temporary, writes)):
         return f"prepare {names[0]}"
     if reads and all(map(_is_temporary, reads)):
         return f"combine {names[0]}"
     return shortened(list(dict.fromkeys(names)))
+
+
+def _shown(op: Op) -> str:
+    return _SHOWN.get(op.name, op.name.removeprefix("reduce_"))
 
 
 def _shape(step: Step) -> str:
@@ -298,7 +302,7 @@ def kept_of(program: Program) -> list[Kept]:
                 size = root.size * root.dtype.itemsize
                 early = op.node is not None and op.node.phase > phase  # its own line is that of `backward`
                 source = made.source if early else op.source
-                kept[root] = Kept(op.name, root.type, size, source, numbers[made], 0)
+                kept[root] = Kept(_shown(op), root.type, size, source, numbers[made], 0)
             kept[root].read = numbers[step]
     return sorted(kept.values(), key=lambda k: k.made)
 

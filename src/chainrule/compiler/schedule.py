@@ -69,7 +69,9 @@ class Schedule:
     def __init__(self) -> None:
         self.buffers: list[Buffer] = []
         self.time = 0
-        self.lasting: list[tuple[int, set[Buffer]]] = []  # for each loop around: its beginning, what it uses from outside
+        self.lasting: list[
+            tuple[int, set[Buffer]]
+        ] = []  # for each loop around: its beginning, what it uses from outside
 
     # --- buffers ------------------------------------------------------------------------------------------
 
@@ -274,9 +276,7 @@ class GraphSchedule:
         offsets = {i: v.offset * v.root.dtype.itemsize for i, v in enumerate(views)}
         self._calls(Kernel(lowered, inputs, outputs), cluster.ops, into, offsets)
 
-    def _calls(
-        self, kernel: Kernel, ops: list[Op], into: list[Step], offsets: dict[int, int] | None = None
-    ) -> None:
+    def _calls(self, kernel: Kernel, ops: list[Op], into: list[Step], offsets: dict[int, int] | None = None) -> None:
         schedule = self.schedule
         temps = [schedule.arena(size) for size in kernel.lowered.temps]
         for call in kernel.lowered.calls:
@@ -308,5 +308,3 @@ def _reads_in_place(cluster: Cluster, old: Value) -> bool:
     """Whether all that the cluster reads of a buffer are the elements that it writes at that moment."""
     views = [v for op in cluster.ops for v in op.inputs if v.root is old]
     return all(v.is_whole and v.size == cluster.n for v in views)
-
-

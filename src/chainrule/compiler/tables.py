@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-_WIDTH = 160  # of text that does not go to a terminal
+_WIDTH = 400  # where there is no terminal: a table takes what it needs
 _LONGEST_NAME = 44
 
 

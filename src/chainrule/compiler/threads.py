@@ -36,9 +36,10 @@ from . import engine, system
 from .kernel import KERNEL_TYPE, Code
 from .vector import I64, PTR, VOID
 
-#: Estimated nanoseconds of serial work from which a step is shared. Measured on two cores: with workers that still spin
-#: from the step before, two threads gain from 3,000 ns on (12,800 become 7,500); waking one costs the caller 2,000 to
-#: 10,000 ns, and 40,000 are needed to gain. Most steps follow another one, so the threshold lies between.
+#: Estimated nanoseconds of serial work from which a step is shared. Measured on two cores that others used too (best
+#: of many): with a worker that still spins from the step before, 2,400 ns became 2,300, 5,900 became 3,800 and 12,800
+#: became 7,500. Waking one costs the caller 2,000 to 10,000 ns: 28,000 lost and 55,000 gained. Most steps follow
+#: another one, so the threshold lies between.
 PARALLEL_THRESHOLD = 20_000
 
 MAX_THREADS = 256

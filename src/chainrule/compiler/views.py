@@ -48,9 +48,7 @@ class View(NamedTuple):
 
     def permute(self, axes: Sequence[int]) -> View:
         """Axis ``i`` of the result is axis ``axes[i]``."""
-        return self._replace(
-            shape=tuple(self.shape[a] for a in axes), strides=tuple(self.strides[a] for a in axes)
-        )
+        return self._replace(shape=tuple(self.shape[a] for a in axes), strides=tuple(self.strides[a] for a in axes))
 
 
 def is_flat(dims: Dims) -> bool:
