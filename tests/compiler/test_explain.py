@@ -186,6 +186,21 @@ def test_phases_outlive_the_passes_and_eager_code_has_none():
     assert all(node.phase == 1 for node in graph.nodes if node.source == line_of(mlp, "loss.backward()"))
 
 
+def test_what_is_computed_again_under_a_budget_belongs_to_the_backward_phase():
+    weights = [cr.Parameter(floats(32, 32)) for _ in range(4)]
+
+    def step(x):
+        for w in weights:
+            x = cr.exp(cr.sin(x @ w)) * x
+        x.sum().backward()
+        return [w.grad for w in weights]
+
+    graph = cr.compile(step, memory_budget=500_000).program_for(floats(1000, 32)).graph
+    again = [node for node in graph.nodes if node.region]
+    assert again
+    assert {node.phase for node in again} == {1}
+
+
 # --- memory and state -------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,8 @@ MAX_VALUES = 64
 """Values that one kernel reads or makes."""
 MAX_STAGES = 6
 """Passes over a row."""
+MAX_DIMS = 6
+"""Dims that operations may have together; one alone may have more."""
 
 FULL, ROW, LATE = "full", "row", "late"
 
@@ -36,8 +38,8 @@ FULL, ROW, LATE = "full", "row", "late"
 class Reduction:
     """How a reduction sees its input.
 
-    ``row``: over the last ``c`` elements of each row; ``column``: ``o`` blocks of ``m`` rows of ``c`` elements, over the
-    rows; ``all``: over everything.
+    ``row``: over the last ``c`` elements of each row; ``column``: ``o`` blocks of ``m`` rows of ``c`` elements, over
+    the rows; ``all``: over everything.
     """
 
     kind: str
@@ -51,8 +53,8 @@ class Cluster:
     """Operations that become one kernel.
 
     Attributes:
-        kind: "loop", "fill" (a reduction over nothing), "product" (a contraction with maps appended), "closed" (one that takes none), or that of its only
-            operation.
+        kind: "loop", "fill" (a reduction over nothing), "product" (a contraction with maps appended), "closed" (one
+            that takes none), or that of its only operation.
         n: number of elements that it runs over.
         row: length of the rows that it reduces, if it does.
         column: shape (o, m, c) of its reductions over columns, if any.
@@ -177,14 +179,10 @@ class _Clusters:
         stage = 0
         for view in _read(op):
             level = cluster.members.get(view.root)
-            if level == FULL and _aligned(view):
-                pass
-            elif level == ROW and _one_per_row(view, cluster):
-                pass
-            elif level is not None:
-                return False
-            else:
+            if level is None:
                 cuts |= boundaries(view.dims)
+            elif not (level == FULL and _aligned(view)) and not (level == ROW and _one_per_row(view, cluster)):
+                return False
             stage = max(stage, cluster.stages.get(view.root, 0))
         if not _fits(cluster, cuts, cluster.row, bool(cluster.column)):
             return False
@@ -285,7 +283,7 @@ def _fits(cluster: Cluster, cuts: set[int], row: int | None, column: bool) -> bo
     if cluster.kind == "product":
         columns = columns_of(cluster.ops[0])
         return all(cut >= columns for cut in ordered) and chain(cuts | {columns}) is not None
-    return len(ordered) <= 6
+    return len(ordered) <= MAX_DIMS or not cluster.ops
 
 
 def columns_of(op: Op) -> int:

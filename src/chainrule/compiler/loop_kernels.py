@@ -36,10 +36,11 @@ def describe(loop: Loop, words: Words) -> str:
     """All that the code of a loop depends on, as text."""
     number: dict[Any, str] = {}
     buffers = {root: i for i, root in enumerate(loop.buffers)}
-    inner = str(loop.inner) if loop.static else "even" if loop.even else "any"
+    inner = "" if loop.structure == "flat" or loop.columns is not None else "even" if loop.even else "any"
+    inner = str(loop.inner) if loop.static else inner
     lines = [
         f"{loop.structure} w{loop.width()} dims{len(loop.extents)} parts{loop.parts_dims if loop.parts > 1 else 0}"
-        f" row{loop.cluster.row if loop.parts > 1 else ''} inner {inner if loop.structure != 'flat' and loop.columns is None else ''}"
+        f" row{loop.cluster.row if loop.parts > 1 else ''} inner {inner}"
     ]
     for leaf in loop.leaves.values():
         number[leaf] = f"L{len(number)}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -229,6 +228,7 @@ class GraphSchedule:
         return self.place[root]
 
     def copy(self, target: Buffer, source: Buffer, into: list[Step]) -> None:
+        """Append a copy of a whole buffer."""
         if source.size:
             step = Step("copy", buffers=[(target, 0), (source, 0)], size=source.size, commits=self.late)
             self.schedule.emit(step, into)
@@ -280,6 +280,7 @@ class GraphSchedule:
         schedule = self.schedule
         temps = [schedule.arena(size) for size in kernel.lowered.temps]
         for call in kernel.lowered.calls:
+            call.ns = call.ns or _rough_ns(call, ops[0].kind == "product")
             buffers = []
             for ref in call.refs:
                 if ref.kind == "temp":
@@ -298,6 +299,13 @@ def _is_copy(cluster: Cluster) -> bool:
     if cluster.kind != "loop" or len(cluster.ops) != 1 or cluster.ops[0].name != "alias":
         return False
     return len(cluster.ops[0].inputs[0].dims) > 1 and cluster.ops[0].inputs[0].root.dtype not in dtypes.COMPLEX
+
+
+def _rough_ns(call: Call, product: bool) -> float:
+    """About the time of a kernel that does not know better; what has no operations brings elements into order."""
+    if not call.flops:
+        return 1e4 * call.items / call.grain
+    return call.flops * (0.015 if product else 0.4)
 
 
 def _can_fail(op: Op) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from ..graph.ir import Node, Value
@@ -153,7 +154,7 @@ def boundaries(dims: Dims) -> set[int]:
 def chain(sizes: set[int]) -> list[int] | None:
     """Sizes in ascending order, if each divides the next."""
     ordered = sorted(sizes - {1})
-    if any(b % a for a, b in zip(ordered, ordered[1:], strict=False)):
+    if any(b % a for a, b in pairwise(ordered)):
         return None
     return ordered
 

@@ -1,0 +1,414 @@
+"""Nine training steps, from a tiny MLP to an encoder and decoder, that are also measured in other libraries.
+
+Sizes, data, first weights and optimizers are the same everywhere, so losses can be compared as well as times. All of it
+is drawn from ``numpy.random.RandomState(0)``, in one order. Images and convolutions are drawn channels-first and then
+brought to channels-last.
+
+    step, arguments, model, optimizer = network("w3")
+    loss = chainrule.compile(step)(*arguments)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import chainrule as cr
+from chainrule import nn, optim
+from chainrule.nn import functional
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+
+def attention(q: Any, k: Any, v: Any, heads: int, causal: bool) -> Any:
+    """``softmax(q k^T / sqrt(d)) v`` in each head (Vaswani et al., arXiv 1706.03762, section 3.2).
+
+    Args:
+        q: shape (N, T, C).
+        k, v: shape (N, S, C).
+        heads: in how many parts of ``d = C / heads`` channels each is cut.
+        causal: whether place t sees places up to t alone.
+
+    Returns:
+        shape (N, T, C).
+    """
+    width = q.shape[-1] // heads
+
+    def by_head(x: Any) -> Any:
+        n, t, _ = x.shape
+        return cr.permute_dims(cr.reshape(x, (n, t, heads, width)), (0, 2, 1, 3))
+
+    scores = by_head(q * width**-0.5) @ by_head(k).mT  # (n, h, t, d) @ (n, h, s, d)^T -> (n, h, t, s)
+    if causal:
+        places = cr.arange(q.shape[1])
+        scores = cr.where(places[:, None] >= places, scores, -math.inf)
+    mixed = cr.softmax(scores, axis=-1) @ by_head(v)  # (n, h, t, s) @ (n, h, s, d) -> (n, h, t, d)
+    return cr.reshape(cr.permute_dims(mixed, (0, 2, 1, 3)), q.shape)
+
+
+class Block(nn.Module):
+    """A layer of a transformer that normalizes first: attention to itself, to a memory if it ``looks``, two layers."""
+
+    def __init__(
+        self, width: int, inner: int, heads: int, causal: bool, activation: Callable[[Any], Any], looks: bool = False
+    ) -> None:
+        self.heads, self.causal, self.activation, self.looks = heads, causal, activation, looks
+        self.norm1, self.qkv, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        if looks:
+            self.norm_q, self.q = nn.LayerNorm(width), nn.Linear(width, width)
+            self.kv, self.looked = nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.norm2, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, inner), nn.Linear(inner, width)
+
+    def forward(self, x: Any, memory: Any = None) -> Any:
+        """(N, T, C), and (N, S, C) -> (N, T, C)."""
+        width = x.shape[-1]
+        q, k, v = cr.split(self.qkv(self.norm1(x)), width, axis=-1)
+        x = x + self.out(attention(q, k, v, self.heads, self.causal))
+        if self.looks:
+            k, v = cr.split(self.kv(memory), width, axis=-1)
+            x = x + self.looked(attention(self.q(self.norm_q(x)), k, v, self.heads, causal=False))
+        return x + self.down(self.activation(self.up(self.norm2(x))))
+
+
+class Recurrent(nn.Module):
+    """Weights of a recurrent layer, named and stacked as in PyTorch; there are two biases.
+
+    Attributes:
+        gates: into how many parts of the layer's width the weights' rows are cut.
+        zero_biases: whether the biases start at 0, or like the weights.
+    """
+
+    gates: int
+    zero_biases: bool
+
+    def __init__(self, n_in: int, width: int) -> None:
+        self.width = width
+        rows = self.gates * width
+        self.weight_ih, self.weight_hh = nn.Parameter(cr.zeros((rows, n_in))), nn.Parameter(cr.zeros((rows, width)))
+        self.bias_ih, self.bias_hh = nn.Parameter(cr.zeros((rows,))), nn.Parameter(cr.zeros((rows,)))
+
+    def of_inputs(self, x: Any) -> Any:
+        """What the inputs add to the gates, at all times in one product: (N, T, C) -> (T, N, gates * width)."""
+        return functional.linear(cr.swapaxes(x, 0, 1), self.weight_ih, self.bias_ih)
+
+    def of_state(self, h: Any) -> Any:
+        """What the state adds to them: (N, width) -> (N, gates * width)."""
+        return functional.linear(h, self.weight_hh, self.bias_hh)
+
+    def start(self, x: Any) -> Any:
+        """The state before the first input."""
+        return cr.zeros((x.shape[0], self.width), dtype=self.weight_hh.dtype)
+
+
+class LSTM(Recurrent):
+    """Hochreiter and Schmidhuber, Neural Computation 9 (1997), with forget gates."""
+
+    gates = 4
+    zero_biases = True
+
+    def forward(self, x: Any) -> Any:
+        """(N, T, C) -> the last state, (N, width)."""
+        (h, _), _ = cr.scan(self.cell, (self.start(x), self.start(x)), self.of_inputs(x))
+        return h
+
+    def cell(self, state: Any, x: Any) -> Any:
+        """One step."""
+        h, c = state
+        i, f, g, o = cr.split(x + self.of_state(h), self.width, axis=-1)
+        c = cr.sigmoid(f) * c + cr.sigmoid(i) * cr.tanh(g)
+        return (cr.sigmoid(o) * cr.tanh(c), c), None
+
+
+class GRU(Recurrent):
+    """Cho et al., arXiv 1406.1078, with the reset gate behind the product, as in PyTorch."""
+
+    gates = 3
+    zero_biases = False
+
+    def __init__(self, n_in: int, width: int, reverse: bool = False) -> None:
+        super().__init__(n_in, width)
+        self.reverse = reverse
+
+    def forward(self, x: Any) -> Any:
+        """(N, T, C) -> the states at all times, (T, N, width)."""
+        return cr.scan(self.cell, self.start(x), self.of_inputs(x), reverse=self.reverse)[1]
+
+    def cell(self, h: Any, x: Any) -> Any:
+        """One step."""
+        r, z, n = cr.split(x, self.width, axis=-1)
+        r_state, z_state, n_state = cr.split(self.of_state(h), self.width, axis=-1)
+        r, z = cr.sigmoid(r + r_state), cr.sigmoid(z + z_state)
+        h = (1 - z) * cr.tanh(n + r * n_state) + z * h
+        return h, h
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def mlp(sizes: tuple[int, ...], activation: type[nn.Module]) -> nn.Module:
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(n_in, n_out), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+def lenet() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(50 * 4 * 4, 500), nn.ReLU(), nn.Linear(500, 10),
+    )  # fmt: skip
+
+
+def cats_and_dogs() -> nn.Module:
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in (32, 64, 128, 128, 256):
+        layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 2))
+
+
+class Series(nn.Module):
+    """A number from a series, (N, T, 8) -> (N, 1)."""
+
+    def __init__(self) -> None:
+        self.rnn, self.head = LSTM(8, 128), nn.Linear(128, 1)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.rnn(x))
+
+
+class LanguageModel(nn.Module):
+    """Scores of the next character at each place, (N, 128) -> (N, 128, 65)."""
+
+    def __init__(self) -> None:
+        width = 128
+        self.characters, self.places = nn.Embedding(65, width), nn.Embedding(128, width)
+        gelu = partial(functional.gelu, approximate="tanh")
+        self.blocks = nn.ModuleList(Block(width, 4 * width, 4, True, gelu) for _ in range(4))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 65, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        h = self.characters(x) + self.places.weight
+        for block in self.blocks:
+            h = block(h)
+        return self.head(self.norm(h))
+
+
+def sines(length: int, width: int) -> np.ndarray:
+    """Positions as sines and cosines (Vaswani et al., arXiv 1706.03762, section 3.5), (length, width)."""
+    angles = np.arange(length)[:, None] / 10000 ** (np.arange(0, width, 2) / width)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, width).astype(np.float32)
+
+
+class Translator(nn.Module):
+    """Scores of the next word, given a sentence and what was said before: (N, 32), (N, 32) -> (N, 32, 8000).
+
+    The words of both sides and the scores share one table.
+    """
+
+    def __init__(self) -> None:
+        self.width = 256
+        self.words = nn.Embedding(8000, self.width)
+        self.places = cr.Cell(cr.asarray(sines(32, self.width)))
+        sizes = self.width, 1024, 4
+        self.encoder = nn.ModuleList(Block(*sizes, False, cr.relu) for _ in range(3))
+        self.encoder_norm = nn.LayerNorm(self.width)
+        self.decoder = nn.ModuleList(Block(*sizes, True, cr.relu, looks=True) for _ in range(3))
+        self.decoder_norm = nn.LayerNorm(self.width)
+
+    def embedded(self, x: Any) -> Any:
+        return self.words(x) * math.sqrt(self.width) + self.places
+
+    def forward(self, sentence: Any, before: Any) -> Any:
+        memory = self.embedded(sentence)
+        for block in self.encoder:
+            memory = block(memory)
+        memory = self.encoder_norm(memory)
+        h = self.embedded(before)
+        for block in self.decoder:
+            h = block(h, memory)
+        return functional.linear(self.decoder_norm(h), self.words.weight)
+
+
+class Speech(nn.Module):
+    """Scores of a letter for every second frame, (N, 100, 80) -> (N, 50, 29)."""
+
+    def __init__(self) -> None:
+        width = 128
+        self.conv1, self.conv2 = nn.Conv1d(80, width, 5, 2, 2), nn.Conv1d(width, width, 5, 1, 2)
+        self.forwards, self.backwards = GRU(width, width), GRU(width, width, reverse=True)
+        self.head = nn.Linear(2 * width, 29)
+
+    def forward(self, x: Any) -> Any:
+        x = cr.relu(self.conv2(cr.relu(self.conv1(x))))
+        states = cr.concat([self.forwards(x), self.backwards(x)], axis=-1)  # (T, N, 2 width)
+        return cr.swapaxes(self.head(states), 0, 1)
+
+
+# --- first weights and data -------------------------------------------------------------------------------------------
+
+
+def first_weights(model: nn.Module, embedding: float) -> dict[str, np.ndarray]:
+    """Weights by name, in PyTorch's layout; norms keep ones and zeros.
+
+    Args:
+        model: its layers are drawn in the order of its attributes.
+        embedding: the standard deviation of embeddings.
+    """
+    draw = np.random.RandomState(0)
+    values: dict[str, np.ndarray] = {}
+    for path, layer in model.named_modules():
+        if isinstance(layer, nn.Linear):
+            n_out, n_in = layer.weight.shape
+            values[f"{path}.weight"] = (draw.standard_normal((n_in, n_out)) / np.sqrt(n_in)).T
+        elif isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+            n_out, *window, n_in = layer.weight.shape
+            scale = np.sqrt(2 / (n_in * math.prod(window)))
+            values[f"{path}.weight"] = draw.standard_normal((n_out, n_in, *window)) * scale
+        elif isinstance(layer, nn.Embedding):
+            values[f"{path}.weight"] = draw.standard_normal(layer.weight.shape) * embedding
+        elif isinstance(layer, Recurrent):
+            bound = 1 / np.sqrt(layer.width)
+            for name in ("weight_ih", "weight_hh"):
+                values[f"{path}.{name}"] = draw.uniform(-bound, bound, getattr(layer, name).shape[::-1]).T
+            for name in ("bias_ih", "bias_hh"):
+                shape = getattr(layer, name).shape
+                values[f"{path}.{name}"] = np.zeros(shape) if layer.zero_biases else draw.uniform(-bound, bound, shape)
+        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d)) and layer.bias is not None:
+            values[f"{path}.bias"] = np.zeros(layer.bias.shape)
+    return {name: value.astype(np.float32) for name, value in values.items()}
+
+
+class Draw:
+    """Data, drawn in the order of the calls."""
+
+    def __init__(self) -> None:
+        self._draw = np.random.RandomState(0)
+
+    def normal(self, *shape: int) -> np.ndarray:
+        return self._draw.standard_normal(shape).astype(np.float32)
+
+    def images(self, n: int, channels: int, size: int) -> np.ndarray:
+        return np.ascontiguousarray(np.moveaxis(self.normal(n, channels, size, size), 1, -1))
+
+    def labels(self, below: int, *shape: int) -> np.ndarray:
+        return self._draw.randint(0, below, shape).astype(np.int32)
+
+    def text(self, below: int, n: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens, and those that follow them."""
+        tokens = self.labels(below, n, length + 1)
+        return np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
+
+
+# --- the workloads ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is trained, on what, and how.
+
+    Attributes:
+        title: a line about it.
+        model: makes the model.
+        data: draws the arguments of a step: the model's inputs, then the target.
+        optimizer: makes the optimizer of some parameters.
+        gflop: billions of floating-point operations in a step.
+        loss: of the model's result and the target.
+        embedding: standard deviation of the first embeddings.
+        flattened: where channels, height and width are flattened: by name of a weight, their sizes.
+    """
+
+    title: str
+    model: Callable[[], nn.Module]
+    data: Callable[[Draw], tuple[np.ndarray, ...]]
+    optimizer: Callable[..., optim.Optimizer]
+    gflop: float
+    loss: Callable[..., Any] = functional.cross_entropy
+    embedding: float = 0.02
+    flattened: tuple[tuple[str, tuple[int, int, int]], ...] = ()
+
+
+_adam = partial(optim.Adam, lr=1e-3)
+
+WORKLOADS: dict[str, Workload] = {
+    "w1": Workload(
+        "MLP 4-32-32-3, tanh, batch 32, Adam", partial(mlp, (4, 32, 32, 3), nn.Tanh),
+        lambda draw: (draw.normal(32, 4), draw.labels(3, 32)), _adam, 0.0003,
+    ),
+    "w2": Workload(
+        "MLP 784-512-512-10, batch 128, Adam", partial(mlp, (784, 512, 512, 10), nn.ReLU),
+        lambda draw: (draw.normal(128, 784), draw.labels(10, 128)), _adam, 0.51,
+    ),
+    "w3": Workload(
+        "LeNet 28x28, batch 64, SGD with momentum", lenet,
+        lambda draw: (draw.images(64, 1, 28), draw.labels(10, 64)),
+        partial(optim.SGD, lr=0.01, momentum=0.9), 0.9, flattened=(("7.weight", (50, 4, 4)),),
+    ),
+    "w4": Workload(
+        "ResNet-20 32x32, batch 128, SGD with decay", partial(nn.models.resnet, 3, 10, depth=20),
+        lambda draw: (draw.images(128, 3, 32), draw.labels(10, 128)),
+        partial(optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4), 31,
+    ),
+    "w5": Workload(
+        "LSTM 8-128, 100 times, batch 32, Adam", Series,
+        lambda draw: (draw.normal(32, 100, 8), draw.normal(32, 1)), _adam, 1.3, loss=functional.mse_loss,
+    ),
+    "w6": Workload(
+        "language model, 4 layers of 128, 128 places, batch 16, AdamW", LanguageModel,
+        lambda draw: draw.text(65, 16, 128), partial(optim.AdamW, lr=1e-3, weight_decay=0.01), 11,
+    ),
+    "w7": Workload(
+        "translator, 3 + 3 layers of 256, 8000 words, batch 32, Adam", Translator,
+        lambda draw: (draw.labels(8000, 32, 32), *draw.text(8000, 32, 32)), partial(optim.Adam, lr=1e-4), 47,
+        embedding=256**-0.5,
+    ),
+    "w8ce": Workload(
+        "speech, 2 convolutions, GRU 128 both ways, frame by frame, batch 16, Adam", Speech,
+        lambda draw: (draw.normal(16, 100, 80), draw.labels(29, 16, 50)), _adam, 1.6,
+    ),
+    "w9": Workload(
+        "cats and dogs 96x96, 5 convolutions with batch norm, batch 32, Adam", cats_and_dogs,
+        lambda draw: (draw.images(32, 3, 96), draw.labels(2, 32)), _adam, 24,
+    ),
+}  # fmt: skip
+
+
+class Network(NamedTuple):
+    """A model to be trained: ``loss = step(*arguments)`` updates it."""
+
+    step: Callable[..., Any]
+    arguments: tuple[np.ndarray, ...]
+    model: nn.Module
+    optimizer: optim.Optimizer
+
+
+def network(name: str, batch: int | None = None) -> Network:
+    """A workload at its beginning.
+
+    Args:
+        name: a key of `WORKLOADS`.
+        batch: use the first so many samples alone.
+    """
+    workload = WORKLOADS[name]
+    model = workload.model()
+    weights = first_weights(model, workload.embedding)
+    model.load_state_dict(weights, strict=False, layout="torch", flattened=dict(workload.flattened))
+    optimizer = workload.optimizer(model.parameters())
+    loss_of = workload.loss
+
+    def step(*arguments: Any) -> Any:
+        *inputs, target = arguments
+        loss = loss_of(model(*inputs), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return Network(step, tuple(array[:batch] for array in workload.data(Draw())), model, optimizer)
