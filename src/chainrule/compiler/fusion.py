@@ -10,6 +10,9 @@ reduces rows. Within it a value is
 Clusters are numbered, and an operation may join the one that makes its newest input, or a younger one that reads what
 it reads. So every cluster reads from older ones only: there can be no circle, and the order of numbers is an order in
 which to run them. The work is linear in the number of operations.
+
+What going backward computes does not join what going forward does, even where it could be known early: it would have to
+be kept until it is needed. The same holds for what is computed a second time in order not to be kept.
 """
 
 from __future__ import annotations
@@ -146,7 +149,7 @@ class _Clusters:
         found = [self.list[newest]] if newest >= 0 else []
         siblings = {self.readers[v.root] for v in op.inputs if v.root in self.readers and v.size > 1}
         found += [c for c in siblings if c.number > newest]
-        return [c for c in sorted(found, key=lambda c: -c.number) if _has_room(c, op)]
+        return [c for c in sorted(found, key=lambda c: -c.number) if _has_room(c, op) and _same_place(c, op)]
 
     def _enter(self, op: Op, cluster: Cluster, level: str, stage: int = 0) -> None:
         cluster.ops.append(op)
@@ -254,6 +257,11 @@ class _Clusters:
 def _read(op: Op) -> tuple[View, ...]:
     """The views that are read element by element; the state of a random draw is read once."""
     return () if op.name == "random_bits" else op.inputs
+
+
+def _same_place(cluster: Cluster, op: Op) -> bool:
+    """Whether both belong to one phase."""
+    return None in (cluster.ops[0].place, op.place) or cluster.ops[0].place == op.place
 
 
 def _has_room(cluster: Cluster, op: Op) -> bool:

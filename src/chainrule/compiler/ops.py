@@ -50,6 +50,11 @@ class Op:
     lowered: Any = None
 
     @property
+    def place(self) -> tuple[int, int] | None:
+        """The phase and the second computation to which it belongs; None if it may stand anywhere."""
+        return None if self.node is None else (self.node.phase, self.node.region)
+
+    @property
     def source(self) -> str:
         """The user's line."""
         return self.node.source if self.node is not None else ""

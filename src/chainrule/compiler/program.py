@@ -21,7 +21,6 @@ from .image import Advance, Block, Image, Steps
 from .interface import Argument, CellSource, ProgramFault, Source
 from .memory import Buffer, place
 from .schedule import Commit, Schedule, Step
-from .threads import PARALLEL_THRESHOLD
 
 SMALL = 4096
 """Arguments and results up to so many bytes are copied to and from a place of their own."""
@@ -40,6 +39,7 @@ class Program:
 
     Attributes:
         graph: after all passes.
+        written: the cells that a run assigns.
         steps: what is run, in order; for tables.
         arena_size: bytes of intermediate memory.
     """
@@ -55,6 +55,7 @@ class Program:
     ) -> None:
         self.name = name
         self.n_results = n_results
+        self.written = list(written)
         self.graph = optimize(graph, memory_budget)
         self._inputs = list(inputs)
         self._arguments: list[tuple[int, Any, Any]] = []  # number of the leaf, staging array or None, base
@@ -144,9 +145,8 @@ class Program:
             if step.kind == "kernel":
                 call = step.call
                 assert call is not None
-                parallel = call.ns > PARALLEL_THRESHOLD and call.items > call.grain
                 block = self._pointers(step, call.words, moves)
-                table.kernel(self._functions[call.code.key], block, call.items, call.grain, parallel, number)
+                table.kernel(self._functions[call.code.key], block, call.items, call.grain, step.parallel, number)
             elif step.kind == "host":
                 table.host(self._host(step, self._pointers(step, [], moves)), number=number)
             elif step.kind == "copy":

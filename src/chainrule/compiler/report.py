@@ -134,7 +134,7 @@ def _predict(row: Row, step: Step) -> None:
         return
     row.flops = call.flops
     row.seconds = call.ns * 1e-9 or max(row.flops / _FLOPS_PER_SECOND, row.seconds)
-    if call.ns > threads.PARALLEL_THRESHOLD and call.items > call.grain:
+    if step.parallel:
         row.threads = min(threads.get_num_threads(), -(-call.items // call.grain))
         row.seconds /= row.threads
 

@@ -21,6 +21,7 @@ from .loop_kernels import Appended, Kernel, constant_fill, loop_kernel
 from .memory import Buffer
 from .moving import copy_call
 from .ops import Op, Ops
+from .threads import PARALLEL_THRESHOLD
 
 _CAN_FAIL = frozenset({"floor_divide", "remainder", "power"})
 
@@ -49,6 +50,12 @@ class Step:
     reverse: bool = False
     size: int = 0
     commits: bool = False
+
+    @property
+    def parallel(self) -> bool:
+        """Whether it is worth more than one thread."""
+        call = self.call
+        return call is not None and call.ns > PARALLEL_THRESHOLD and call.items > call.grain
 
     @property
     def name(self) -> str:

@@ -183,6 +183,9 @@ class Emitter:
         where, align = self.address(base, index, dtype), dtype.itemsize
         if self.mask is None or self.width == 1:
             self.b.store(value, where, align=align)
+        elif _only_first(self.mask):
+            # LLVM 22 for AVX-512 makes of one lane of a truncated vector a store as wide as before it was truncated.
+            self.b.store(self.b.extract_element(value, I32(0)), where, align=align)
         else:
             name = f"llvm.masked.store.{mangled(value.type)}.p0"
             self.call(name, VOID, [value, where, I32(align), self.mask])
@@ -318,6 +321,11 @@ def mangled(type: Any) -> str:
     if isinstance(type, ir.DoubleType):
         return "f64"
     return "p0" if isinstance(type, ir.PointerType) else f"i{type.width}"
+
+
+def _only_first(mask: Any) -> bool:
+    """Whether a mask is known to be of the first lane alone."""
+    return isinstance(mask, ir.Constant) and [bit.constant for bit in mask.constant] == [1] + [0] * (len(mask.constant) - 1)
 
 
 def _plain(scalar: Any, value: Any) -> Any:
