@@ -73,10 +73,10 @@ from .tensor import (
 if _typing.TYPE_CHECKING:
     from . import data as data, debug as debug, extend as extend, nn as nn, optim as optim
     from .compiler.compiled import compile as compile
-    from .compiler.explain import explain as explain
-    from .compiler.profile import profile as profile
     from .compiler.threads import get_num_threads as get_num_threads, set_num_threads as set_num_threads
     from .functions import fft as fft, linalg as linalg
+    from .inspect.explain import explain as explain
+    from .inspect.profile import profile as profile
     from .nn.state import functional_call as functional_call, load as load, save as save
 
 __version__ = "0.1.0"
@@ -84,8 +84,8 @@ __version__ = "0.1.0"
 # Rooms that not every program enters are loaded at the first use of their name.
 _LATER = {name: f"chainrule.{name}" for name in ("data", "debug", "extend", "nn", "optim")}
 _LATER |= {name: f"chainrule.functions.{name}" for name in ("fft", "linalg")}
-_LATER |= {"compile": "chainrule.compiler.compiled:compile", "explain": "chainrule.compiler.explain:explain"}
-_LATER |= {"profile": "chainrule.compiler.profile:profile"}
+_LATER |= {"compile": "chainrule.compiler.compiled:compile", "explain": "chainrule.inspect.explain:explain"}
+_LATER |= {"profile": "chainrule.inspect.profile:profile"}
 _LATER |= {name: f"chainrule.compiler.threads:{name}" for name in ("get_num_threads", "set_num_threads")}
 _LATER |= {name: f"chainrule.nn.state:{name}" for name in ("functional_call", "load", "save")}
 
@@ -97,8 +97,12 @@ if not _typing.TYPE_CHECKING:  # a checker sees the imports above
             raise AttributeError(f"module 'chainrule' has no attribute {name!r}")
         from importlib import import_module
 
+        from .tensor.state import outside
+
         module, _, member = _LATER[name].partition(":")
-        found = getattr(import_module(module), member) if member else import_module(module)
+        with outside():  # a room that is entered within a trace does not become a part of it
+            room = import_module(module)
+        found = getattr(room, member) if member else room
         globals()[name] = found
         return found
 

@@ -120,7 +120,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Any) -> Any:
         n, t, c = x.shape
-        q, k, v = cr.permute_dims(self.qkv(self.norm1(x)).reshape((n, t, 3, self.heads, c // self.heads)), (2, 0, 3, 1, 4))
+        q, k, v = cr.permute_dims(
+            self.qkv(self.norm1(x)).reshape((n, t, 3, self.heads, c // self.heads)), (2, 0, 3, 1, 4)
+        )
         scores = q @ k.mT / float(np.sqrt(c // self.heads))
         scores = cr.where(cr.asarray(np.tril(np.ones((t, t), bool))), scores, -1e9)
         mixed = cr.permute_dims(cr.softmax(scores, axis=-1) @ v, (0, 2, 1, 3)).reshape((n, t, c))

@@ -10,8 +10,8 @@ import pytest
 from explain_harness import checked, drawing, floats, line_of, mlp
 
 import chainrule as cr
-from chainrule.compiler.explain import Explanation, explain
 from chainrule.errors import ArgumentError
+from chainrule.inspect.explain import Explanation, explain
 
 
 def named(explanation, name):

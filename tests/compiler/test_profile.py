@@ -9,9 +9,9 @@ import pytest
 from explain_harness import checked, drawing, floats, mlp
 
 import chainrule as cr
-from chainrule.compiler.explain import explain
-from chainrule.compiler.profile import counting_seconds, profile
 from chainrule.errors import ArgumentError
+from chainrule.inspect.explain import explain
+from chainrule.inspect.profile import counting_seconds, profile
 
 
 def recurrent():

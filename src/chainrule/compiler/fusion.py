@@ -18,6 +18,7 @@ be kept until it is needed. The same holds for what is computed a second time in
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..graph.ir import Value
@@ -116,21 +117,36 @@ def clusters(ops: Ops) -> list[Cluster]:
     made = _Clusters()
     for op in ops.list:
         made.add(op)
+    made.settle(made.waiting.values())
     return made.list
 
 
 class _Clusters:
+    """The clusters made so far.
+
+    A map of inputs and constants of the graph alone (a decayed weight, say) waits for what reads it, and enters its
+    cluster if it fits: one of its own would be younger than those it could have joined, and draw its readers away.
+
+    Attributes:
+        home: the cluster of each value.
+        readers: the cluster that read a value last.
+        waiting: maps that wait, by their result.
+    """
+
     def __init__(self) -> None:
         self.list: list[Cluster] = []
         self.home: dict[Value, Cluster] = {}
         self.readers: dict[Value, Cluster] = {}
+        self.waiting: dict[Value, Op] = {}
 
     def add(self, op: Op) -> None:
         if op.kind in ("map", "reduce") and all(v.size == 0 for v in op.outputs):
             return
         if op.kind == "map":
             self._map(op)
-        elif op.kind == "reduce" and op.inputs[0].size:
+            return
+        self.settle(self._awaited(op))
+        if op.kind == "reduce" and op.inputs[0].size:
             self._reduce(op)
         else:
             size = op.outputs[0].size if op.outputs else 0
@@ -145,11 +161,16 @@ class _Clusters:
 
     def _candidates(self, op: Op) -> list[Cluster]:
         """Clusters that it may join: the one of its newest input, and younger ones that read what it reads."""
-        newest = max((self.home[v.root].number for v in op.inputs if v.root in self.home), default=-1)
+        newest = self._newest(op)
         found = [self.list[newest]] if newest >= 0 else []
-        siblings = {self.readers[v.root] for v in op.inputs if v.root in self.readers and v.size > 1}
-        found += [c for c in siblings if c.number > newest]
+        siblings = {self.readers[v.root] for v in op.inputs if v.root in self.readers and v.root.size > 1}
+        # What reads an operand of a product, and not its result, has the size of that by chance only.
+        found += [c for c in siblings if c.number > newest and c.kind != "product"]
         return [c for c in sorted(found, key=lambda c: -c.number) if _has_room(c, op) and _same_place(c, op)]
+
+    def _newest(self, op: Op) -> int:
+        """Number of the youngest cluster that it reads from."""
+        return max((self.home[v.root].number for v in op.inputs if v.root in self.home), default=-1)
 
     def _enter(self, op: Op, cluster: Cluster, level: str, stage: int = 0) -> None:
         cluster.ops.append(op)
@@ -165,12 +186,52 @@ class _Clusters:
     # --- maps ---------------------------------------------------------------------------------------------
 
     def _map(self, op: Op) -> None:
+        awaited = self._awaited(op)
+        if self._can_wait(op):
+            self.waiting[op.outputs[0]] = op
+            return
+        for cluster in self._candidates(op):
+            if self._bring(awaited, cluster) and (self._join_full(op, cluster) or self._join_row(op, cluster)):
+                return
+        self.settle(awaited)
+        self._place(op)
+
+    def _place(self, op: Op) -> None:
+        """Enter into a cluster that is there, or else into a new one."""
         for cluster in self._candidates(op):
             if self._join_full(op, cluster) or self._join_row(op, cluster):
                 return
         cluster = self._new("loop", math.prod(op.shape))
         if not self._join_full(op, cluster):
             raise AssertionError(f"{op.name} fits no loop of its own")
+
+    def _awaited(self, op: Op) -> list[Op]:
+        return [self.waiting[v.root] for v in op.inputs if v.root in self.waiting]
+
+    def _can_wait(self, op: Op) -> bool:
+        """Whether it has more than one element, and depends on nothing such that was computed."""
+        if math.prod(op.shape) == 1 or any(v.root.size > 1 and v.root in self.home for v in op.inputs):
+            return False
+        return not any(v.root in self.readers and v.root.size > 1 for v in op.inputs)
+
+    def _bring(self, ops: Iterable[Op], cluster: Cluster) -> bool:
+        """Let maps that wait enter a cluster, after those that they wait for; say whether all could."""
+        for op in ops:
+            if op.outputs[0] not in self.waiting:
+                continue
+            fits = self._newest(op) <= cluster.number and _has_room(cluster, op) and _same_place(cluster, op)
+            if not fits or not self._bring(self._awaited(op), cluster) or not self._join_full(op, cluster):
+                return False
+            del self.waiting[op.outputs[0]]
+        return True
+
+    def settle(self, ops: Iterable[Op]) -> None:
+        """Let maps that wait do so no longer."""
+        for op in list(ops):
+            if op.outputs[0] in self.waiting:
+                self.settle(self._awaited(op))
+                del self.waiting[op.outputs[0]]
+                self._place(op)
 
     def _join_full(self, op: Op, cluster: Cluster) -> bool:
         """Enter as an operation on all elements."""

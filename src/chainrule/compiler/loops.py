@@ -19,7 +19,7 @@ from . import elementwise
 from .fusion import FULL, LATE, ROW, Cluster
 from .ops import Op, accumulator
 from .vector import LANES
-from .views import View, chain, joined, refined
+from .views import Dims, View, chain, collapsed, joined, refined
 
 BLOCK = 1024
 """Elements of one item of a loop without rows."""
@@ -100,8 +100,7 @@ class Loop:
             _, m, c = cluster.column
             fixed |= {cut for cut in (c, m * c) if cut > 1}
         ordered = chain(cluster.cuts | fixed | ({cluster.n} if cluster.n > 1 else set())) or []
-        views = [v for op in self.ops for v in self._full_views(op)]
-        strides = [refined(v.dims, ordered) for v in views]
+        strides = [refined(dims, ordered) for op in self.ops for dims in self._read_dims(op)]
         self.ordered = joined(ordered, strides, fixed)
         if self.columns is not None:
             self.inner = self.columns
@@ -123,12 +122,12 @@ class Loop:
         inside = self.structure != "flat" and self.columns is None
         self.static = inside and self.inner <= STATIC and not self.even
 
-    def _full_views(self, op: Op) -> list[View]:
-        """Views that run over all elements and come from outside."""
-        cluster = self.cluster
-        if op.name == "random_bits" or (op.kind == "map" and self._is_row(op)):
+    def _read_dims(self, op: Op) -> list[Dims]:
+        """Dims, over all elements, of what comes from outside."""
+        if op.name == "random_bits":
             return []
-        return [v for v in op.inputs if v.root not in cluster.members]
+        found = [v.dims for v in op.inputs if v.root not in self.cluster.members]
+        return [collapsed([*dims, (self.cluster.row or 1, 0)]) for dims in found] if self._is_row(op) else found
 
     def _is_row(self, op: Op) -> bool:
         return self.cluster.members[op.outputs[0]] == ROW and op.kind == "map"

@@ -325,7 +325,9 @@ def mangled(type: Any) -> str:
 
 def _only_first(mask: Any) -> bool:
     """Whether a mask is known to be of the first lane alone."""
-    return isinstance(mask, ir.Constant) and [bit.constant for bit in mask.constant] == [1] + [0] * (len(mask.constant) - 1)
+    return isinstance(mask, ir.Constant) and [bit.constant for bit in mask.constant] == [1] + [0] * (
+        len(mask.constant) - 1
+    )
 
 
 def _plain(scalar: Any, value: Any) -> Any:

@@ -11,14 +11,17 @@ from .inner import optimize_bodies
 from .memory import peak
 from .rematerialize import Report, rematerialize
 from .simplify import simplify
+from .unused import remove_unused_results
 
 __all__ = [
     "PASSES", "Report", "absorb_transposes", "fold_constants", "merge_common_subexpressions", "optimize",
-    "optimize_bodies", "peak", "rematerialize", "remove_dead_code", "simplify", "uniform",
+    "optimize_bodies", "peak", "rematerialize", "remove_dead_code", "remove_unused_results",
+    "simplify", "uniform",
 ]  # fmt: skip
 
 # Merging makes the two sides of a `where` one, and transposes leave reshapes behind: so the middle is done twice.
 PASSES = (
+    remove_unused_results,
     remove_dead_code,
     fold_constants,
     simplify,

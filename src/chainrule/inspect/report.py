@@ -8,18 +8,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..compiler import threads
+from ..compiler.compiled import Compiled
+from ..compiler.interface import CellSource
+from ..compiler.memory import ALIGNMENT, Buffer
+from ..compiler.ops import Op
+from ..compiler.program import Program, walk
+from ..compiler.schedule import Step
+from ..compiler.views import View
 from ..errors import ArgumentError
 from ..graph.ir import TensorType, Value
 from ..tensor.cells import Cell, Parameter
-from . import threads
-from .compiled import Compiled
-from .interface import CellSource
-from .memory import ALIGNMENT, Buffer
-from .ops import Op
-from .program import Program, walk
-from .schedule import Step
 from .tables import extents, shortened
-from .views import View
 
 # What a processor of today does at the least, where a kernel brings no estimate of its own.
 _FLOPS_PER_SECOND = 50e9

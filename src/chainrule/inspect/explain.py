@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..compiler.program import Program
 from . import page, report, tables
-from .program import Program
 from .report import Kept, Row, Use
 from .tables import Table, bytes_text, count_text, extents, line_text, share_text, time_text, times_text
 

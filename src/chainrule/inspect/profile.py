@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler.image import Image, Runnable
+from ..compiler.program import Program
 from ..errors import ArgumentError
 from . import page, report, tables
-from .image import Image, Runnable
-from .program import Program
 from .report import Row
 from .tables import Table, line_text, share_text, time_text, times_text
 

@@ -1,0 +1,1 @@
+"""Looking into programs: what they do, what they keep, and where the time goes."""
