@@ -6,10 +6,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types pytest test-parity test-long rumelhart format clean
+.PHONY: help demo test lint types pytest test-parity test-long bench-compile rumelhart format clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: chainrule needs Python 3.11 or newer; try make PYTHON=python3.12"; exit 1; }
@@ -48,6 +48,11 @@ test-parity: $(VENV)/.installed-parity  ## compare with PyTorch (installs it: ab
 
 test-long: $(VENV)/.installed-test  ## the slow tests
 	$(BIN)/python -m pytest -m slow
+
+bench-compile: $(VENV)/.installed  ## speed of compiled training steps, some minutes on a quiet machine
+	$(BIN)/python benchmarks/compiled.py
+	$(BIN)/python benchmarks/first_loss.py
+	$(BIN)/python benchmarks/threads.py
 
 rumelhart: $(VENV)/.installed-test  ## the experiments of 1986, 20 seeds each
 	$(BIN)/python -m examples.rumelhart1986

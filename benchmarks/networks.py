@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,7 +153,7 @@ class GRU(Recurrent):
 
 def mlp(sizes: tuple[int, ...], activation: type[nn.Module]) -> nn.Module:
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+    for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), activation()]
     return nn.Sequential(*layers[:-1])
 
@@ -389,17 +390,19 @@ class Network(NamedTuple):
     optimizer: optim.Optimizer
 
 
-def network(name: str, batch: int | None = None) -> Network:
+def network(name: str, batch: int | None = None, dtype: str = "float32") -> Network:
     """A workload at its beginning.
 
     Args:
         name: a key of `WORKLOADS`.
         batch: use the first so many samples alone.
+        dtype: of weights and data; the numbers are those of float32.
     """
     workload = WORKLOADS[name]
     model = workload.model()
     weights = first_weights(model, workload.embedding)
     model.load_state_dict(weights, strict=False, layout="torch", flattened=dict(workload.flattened))
+    model.to(dtype)
     optimizer = workload.optimizer(model.parameters())
     loss_of = workload.loss
 
@@ -411,4 +414,6 @@ def network(name: str, batch: int | None = None) -> Network:
         optimizer.step()
         return loss
 
-    return Network(step, tuple(array[:batch] for array in workload.data(Draw())), model, optimizer)
+    arrays = [array[:batch] for array in workload.data(Draw())]
+    arguments = tuple(a.astype(dtype, copy=False) if a.dtype == np.float32 else a for a in arrays)
+    return Network(step, arguments, model, optimizer)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import rounding
+from fences import fences
 
 import chainrule as cr
 from chainrule import Tensor, dtypes
@@ -144,7 +145,8 @@ def failures(cases: Sequence[Case], exact: bool = False) -> Iterator[str]:
     """What is different, case by case."""
     whole, args = together(cases)
     expected = eagerly(cases)
-    given = compiled(whole)(args)
+    with fences():
+        given = compiled(whole)(args)
     bounds = None if exact else iter(bounds_of(whole, (args,)))
     for case, a, b in zip(cases, expected, given, strict=True):
         first, structure = flatten(a)

@@ -204,7 +204,7 @@ case("diagonal", lambda a: (linalg.diagonal(a, offset=1), linalg.trace(a, offset
 case("matrix_power", lambda a: [linalg.matrix_power(a / 4, n) for n in (0, 1, 3, -2)], M)
 case("cross", linalg.cross, normal(4, 3), normal(4, 3))
 case("multi_dot", lambda a, b: linalg.multi_dot([a, b, b.T]), A, B)
-case("solve", lambda a, b: (linalg.solve(a, b), linalg.solve(a, b[..., 0])), M, RIGHT)
+case("solve", lambda a, b: (linalg.solve(a, b), linalg.solve(a[0], b[0, :, 0])), M, RIGHT)
 case("solve_triangular", lambda a, b: linalg.solve_triangular(a, b), M, RIGHT)
 case("lstsq", lambda a, b: linalg.lstsq(a, b), normal(6, 3), normal(6, 2))
 case("qr", lambda a: linalg.qr(a).R, M)

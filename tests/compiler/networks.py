@@ -175,7 +175,7 @@ class Recurrent(nn.Module):
 
 
 def recurrent() -> Network:
-    model = Recurrent(3, 10, 4)
+    model = Recurrent(3, 16, 4)
     return classifier(model, optim.RMSprop(model.parameters(), lr=1e-3), samples(13, 3, classes=4))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -58,21 +59,20 @@ def operation(*, times: int = 1) -> Callable[[Make], Make]:
     return add
 
 
-small = st.integers(0, 63)
-inputs = st.builds(
-    Input,
-    st.lists(st.integers(0, 2), max_size=3).map(tuple),
-    st.sampled_from(FLOATS[:1] * 6 + FLOATS[1:2] * 4 + FLOATS[2:] + WHOLE),
-    st.booleans(),
-)
-steps = st.builds(Step, st.integers(0, 255), small, small, small)
-programs = st.builds(
-    Program,
-    st.tuples(*[st.sampled_from(SIZES)] * 3),
-    st.lists(inputs, min_size=1, max_size=4).map(tuple),
-    st.integers(5, 40).flatmap(lambda n: st.lists(steps, min_size=n, max_size=n)).map(tuple),
-    st.integers(0, 2**16),
-)
+def drawn(seed: int, length: int) -> Program:
+    """The random program of a seed; a shorter one of the same seed is its beginning."""
+    rng = random.Random(seed)
+    sizes = (rng.choice(SIZES), rng.choice(SIZES), rng.choice(SIZES))
+    kinds = FLOATS[:1] * 6 + FLOATS[1:2] * 4 + FLOATS[2:] + WHOLE
+    inputs = [
+        Input(tuple(rng.randrange(3) for _ in range(rng.randrange(4))), rng.choice(kinds), rng.random() < 0.5)
+        for _ in range(rng.randrange(1, 5))
+    ]
+    steps = [Step(*(rng.randrange(n) for n in (len(OPERATIONS), 64, 64, 64))) for _ in range(length)]
+    return Program(sizes, tuple(inputs), tuple(steps), seed)
+
+
+programs = st.builds(drawn, st.integers(0, 2**32 - 1), st.integers(5, 40))
 
 
 def arguments(program: Program) -> list[np.ndarray]:
@@ -98,7 +98,7 @@ def function_of(program: Program) -> Callable[..., list[Tensor]]:
     def function(*args: Tensor) -> list[Tensor]:
         run = Run(program, list(args))
         for step in program.steps:
-            made = OPERATIONS[step.operation % len(OPERATIONS)](run, step)
+            made = OPERATIONS[step.operation](run, step)
             if made is not None and made.size <= MAX_SIZE:
                 run.values.append(made)
         return run.values[-3:]
@@ -252,8 +252,8 @@ def along(run: Run, step: Step) -> Any:
         return None
     axis = run.axis(x, step.second)
     return (
-        lambda: cr.cumulative_sum(x, axis=axis) * 0.25, lambda: cr.sort(x, axis=axis), lambda: cr.cummax(x, axis=axis)[0]
-        if hasattr(cr, "cummax") else cr.flip(x, axis=axis), lambda: cr.sort(x, axis=axis, descending=True),
+        lambda: cr.cumulative_sum(x, axis=axis) * 0.25, lambda: cr.sort(x, axis=axis),
+        lambda: cr.cumulative_max(x, axis=axis), lambda: cr.sort(x, axis=axis, descending=True),
         lambda: cr.cumulative_prod(cr.tanh(x), axis=axis),
     )[step.number % 5]()  # fmt: skip
 

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,33 +29,47 @@ def _load() -> ModuleType:
 
 benchmark_networks = _load()
 
-# Samples for which twenty eager steps take less than a minute; None for all.
-BATCH = {"w1": None, "w2": None, "w3": None, "w4": 16, "w5": None, "w6": 8, "w7": 4, "w8ce": None, "w9": 8}
+# Samples, so few that twenty eager steps take less than a minute (None for all), and dtype. In batch norm NumPy adds up
+# float32 numbers one after the other; the error of that, not the compiler's, would be what is seen, and grow.
+COMPARED = {
+    "w1": (None, "float32"), "w2": (None, "float32"), "w3": (None, "float32"), "w4": (8, "float64"),
+    "w5": (None, "float32"), "w6": (8, "float32"), "w7": (4, "float32"), "w8ce": (None, "float32"),
+    "w9": (4, "float64"),
+}  # fmt: skip
 
 
-def losses(name: str, batch: int | None, steps: int, compiled: bool) -> list[float]:
-    network = benchmark_networks.network(name, batch)
-    step = cr.compile(network.step) if compiled else network.step
+def losses(name: str, batch: int | None, dtype: str, steps: int, wrap: Any = cr.compile) -> list[float]:
+    network = benchmark_networks.network(name, batch, dtype)
+    step = wrap(network.step)
     return [step(*network.arguments).item() for _ in range(steps)]
 
 
-def agree(name: str, batch: int | None, steps: int) -> None:
-    expected = losses(name, batch, steps, compiled=False)
-    found = losses(name, batch, steps, compiled=True)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+def eager(function: Any) -> Any:
+    return function
+
+
+def agree(name: str, batch: int | None, dtype: str, steps: int) -> None:
+    expected = losses(name, batch, dtype, steps, eager)
+    found = losses(name, batch, dtype, steps)
     assert len(set(expected)) == steps  # it trains
+    if dtype == "float32":
+        # Beside one part in ten thousand, some roundings of the numbers around 1 whose differences are the losses.
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    else:
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        np.testing.assert_allclose(losses(name, batch, "float32", 3), expected[:3], rtol=1e-4)
 
 
 def test_all_networks_are_compared():
-    assert list(BATCH) == list(benchmark_networks.WORKLOADS)
+    assert list(COMPARED) == list(benchmark_networks.WORKLOADS)
 
 
 @pytest.mark.parametrize(("name", "batch"), [("w1", None), ("w3", 4), ("w5", 2), ("w6", 1)])
 def test_three_steps_agree(name, batch):
-    agree(name, batch, 3)
+    agree(name, batch, "float32", 3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BATCH)
+@pytest.mark.parametrize("name", COMPARED)
 def test_twenty_steps_agree(name):
-    agree(name, BATCH[name], 20)
+    agree(name, *COMPARED[name], 20)

@@ -230,7 +230,7 @@ class _Lowering:
         steps = (1, *how.stride)
         k = [Axis(n, image.strides[i] * steps[i], y.strides[i]) for i, n in enumerate(y.shape[:-1])]
         right = self.right(Ref("in", 1), batch, k, [Axis(outputs, b=y.strides[-1])], size(rows))
-        self.multiply(self.ref(image), right, batch, rows, k, outputs, 1, column_step=inner)
+        self.multiply(self.ref(image), right, batch, rows, k, outputs, 1, column_step=inner, long=True)
 
     def conv_input(self, y: Operand, w: Operand, shape: tuple[int, ...], how: _How) -> None:
         """(N, H..., K... O/G) @ (K... O/G, C/G) -> (N, H..., C/G), for each group and each set of pixels."""

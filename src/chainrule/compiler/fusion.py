@@ -57,8 +57,8 @@ class Cluster:
     """Operations that become one kernel.
 
     Attributes:
-        kind: "loop", "fill" (a reduction over nothing), "product" (a contraction with maps appended), "closed" (one
-            that takes none), or that of its only operation.
+        kind: "loop", "fill" (a reduction over nothing), "product" (a contraction with maps and sums over its rows
+            appended), "closed" (one that takes none), or that of its only operation.
         n: number of elements that it runs over.
         row: length of the rows that it reduces, if it does.
         column: shape (o, m, c) of its reductions over columns, if any.
@@ -287,10 +287,12 @@ class _Clusters:
             raise AssertionError(f"{op.name} fits no loop of its own")
 
     def _join_reduction(self, op: Op, how: Reduction, view: View, cluster: Cluster) -> bool:
-        if cluster.kind != "loop" or cluster.n != view.size:
+        if cluster.n != view.size or not (cluster.kind == "loop" or _sums_columns(cluster, how)):
             return False
         level = cluster.members.get(view.root)
         if level is not None and not (level == FULL and _aligned(view)):
+            return False
+        if level is None and cluster.kind == "product":
             return False
         cuts = set(cluster.cuts)
         if level is None:
@@ -353,6 +355,13 @@ def _fits(cluster: Cluster, cuts: set[int], row: int | None, column: bool) -> bo
         columns = columns_of(cluster.ops[0])
         return all(cut >= columns for cut in ordered) and chain(cuts | {columns}) is not None
     return len(ordered) <= MAX_DIMS or not cluster.ops
+
+
+def _sums_columns(cluster: Cluster, how: Reduction) -> bool:
+    """Whether it is a contraction, and the reduction is over the rows of its result."""
+    if cluster.kind != "product" or how.kind != "column" or how.o != 1:
+        return False
+    return how.c == columns_of(cluster.ops[0])
 
 
 def columns_of(op: Op) -> int:

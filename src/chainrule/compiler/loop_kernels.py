@@ -12,6 +12,7 @@ import numpy as np
 from llvmlite import ir
 
 from ..graph.ir import Value
+from .contraction import Finish
 from .fusion import Cluster, columns_of
 from .kernel import Call, Code, Frame, Lowered, Ref
 from .loop_code import Body, LoopBody, combine, identity, neutral, write_loop
@@ -159,39 +160,89 @@ def _combine_total(frame: Frame, name: str, dtype: Any, out: Any) -> None:
 # --- maps appended to a contraction -----------------------------------------------------------------------
 
 
+class _AppendedBody(Body):
+    """Maps of finished columns, and sums of them over the rows of a chunk, in the chunk's part of a buffer."""
+
+    def __init__(self, loop: Loop, frame: Frame, pointers: list[Any], parts: list[Any], words: Words) -> None:
+        super().__init__(loop, frame, pointers, words)
+        self._sums = dict(zip(loop.late, parts, strict=True))
+        if self._sums:
+            self._chunk = self.b.mul(self.b.udiv(frame.begin, words.grain), words.columns)
+        for op, place in self._sums.items():
+            start = identity(self.e, op.name, accumulated(op))
+
+            def clear(i: Any, op: Op = op, place: Any = place, start: Any = start) -> None:
+                self.e.store(start, place, self.b.add(self._chunk, i), accumulated(op))
+
+            self.e.blocks(words.columns, clear)
+
+    def take_in(self, op: Op, value: Any, index: Any) -> None:
+        """Add a row's columns to the sums."""
+        e, dtype, place = self.e, accumulated(op), self._sums[op]
+        at = self.b.add(self._chunk, index)
+        e.store(combine(e, op.name, e.load(place, at, dtype), value, dtype), place, at, dtype)
+
+
 class Appended:
-    """The maps of a cluster that begins with a contraction, applied to its result while that is in registers."""
+    """The maps of a cluster that begins with a contraction, applied to its result while that is in registers.
+
+    Reductions over its rows are begun there too: each chunk leaves a row of sums, which are combined at the end.
+    """
 
     def __init__(self, cluster: Cluster, stored: set[Value], constants: dict[Value, np.ndarray]) -> None:
         self.product = cluster.ops[0].outputs[0]
         self.loop = Loop(cluster, stored, constants, columns=columns_of(cluster.ops[0]))
-        self.words = Words(self.loop)
+        self.words = Words(self.loop, partial=True)
         self.keeps_product = self.product in stored
         self.outputs = [*([self.product] if self.keeps_product else []), *self.loop.stored]
 
     @property
-    def key(self) -> str:
-        """What its code depends on."""
-        return f"{describe(self.loop, self.words)}\nkeeps:{self.keeps_product}"
+    def finish(self) -> Finish:
+        """What the contraction has to know."""
+        refs = [Ref("in", 2 + i) for i in range(len(self.loop.buffers))]
+        refs += [Ref("out", i) for i in range(len(self.outputs))]
+        refs += [Ref("part", i) for i in range(len(self.loop.late))]
+        key = f"{describe(self.loop, self.words)}\nkeeps:{self.keeps_product}"
+        return Finish(key, len(refs), tuple(refs), tuple(self.words.values), self._emit)
 
-    def emit(self, frame: Frame, pointers: list[Any], words: list[Any]) -> Any:
+    def _emit(self, frame: Frame, pointers: list[Any], words: list[Any]) -> Any:
         """Begin in a kernel; return what is to be done with 16 finished columns of a row."""
         loop, dtype = self.loop, self.product.dtype
-        written = Words(loop, words)
-        first = len(loop.buffers)
-        own = pointers[first] if self.keeps_product else None
-        targets = pointers[first + 1 :] if self.keeps_product else pointers[first:]
-        body = Body(loop, frame, [*pointers[:first], *targets], written)
-        b = frame.b
+        reads, writes = len(loop.buffers), len(self.outputs)
+        given, parts = pointers[: reads + writes], pointers[reads + writes :]
+        own = given.pop(reads) if self.keeps_product else None
+        body = _AppendedBody(loop, frame, given, parts, Words(loop, words, partial=True))
 
         def finish(e: Emitter, value: Any, row: Any, col: Any) -> None:
             body.e = e
             body.at_row(row)
             if own is not None:
-                e.store(value, own, b.add(body.base, col), dtype)
+                e.store(value, own, frame.b.add(body.base, col), dtype)
             body.elements(col, known={self.product: value})
 
         return finish
+
+    def complete(self, lowered: Lowered) -> list[Value]:
+        """Give the sums of each chunk their place, and combine them; return all that is made."""
+        late = self.loop.late
+        if not late:
+            return self.outputs
+        finish, columns = self.finish, self.loop.inner
+        calls = [call for call in lowered.calls if call.refs[len(call.refs) - finish.n_refs :] == finish.refs]
+        chunks = [-(-call.items // call.grain) for call in calls]
+        first = len(lowered.temps)
+        lowered.temps += [sum(chunks) * columns * accumulated(op).itemsize for op in late]
+        for i, call in enumerate(calls):
+            before = sum(chunks[:i]) * columns
+            parts = [Ref("temp", first + j, before * accumulated(op).itemsize) for j, op in enumerate(late)]
+            call.refs = (*call.refs[: len(call.refs) - len(late)], *parts)
+            numbers = list(call.words)
+            numbers[len(numbers) - len(finish.words) + self.words.place("grain")] = call.grain
+            call.words = tuple(numbers)
+        for j, op in enumerate(late):
+            target = Ref("out", len(self.outputs) + j)
+            lowered.calls.append(_combining(op, Ref("temp", first + j), target, sum(chunks), columns))
+        return [*self.outputs, *(op.outputs[0] for op in late)]
 
 
 def constant_fill(op: Op) -> np.ndarray:

@@ -54,7 +54,7 @@ class Words:
         for value in loop.saved:
             self._reserve(value, (cluster.row or 0) * value.dtype.itemsize)
         for op in loop.late:
-            if cluster.reductions[op].kind == "column":
+            if cluster.reductions[op].kind == "column" and loop.columns is None:
                 self._reserve(op, c * accumulated(op).itemsize)
 
     def _reserve(self, key: Any, size: int) -> None:
@@ -65,6 +65,10 @@ class Words:
     def scratch_size(self) -> int:
         """Bytes of scratch memory."""
         return self._scratch_size
+
+    def place(self, key: Any) -> int:
+        """The position of a number."""
+        return self._place[key]
 
     def _word(self, key: Any) -> Any:
         assert self._loaded is not None

@@ -24,8 +24,8 @@ from .views import Dims, View, chain, collapsed, joined, refined
 BLOCK = 1024
 """Elements of one item of a loop without rows."""
 
-STATIC = 1024
-"""Rows up to this length have it in their code, unless it is a multiple of the lanes and so leaves no rest."""
+STATIC = LANES
+"""Rows shorter than this have their length in their code, which then has no loop; longer ones gain nothing by it."""
 
 CHUNK_NS = 30_000
 """About so much work makes a chunk that a thread takes."""
@@ -120,7 +120,7 @@ class Loop:
             self.structure = "rows" if len(self.ordered) > 1 else "flat"
         self.even = self.inner % LANES == 0
         inside = self.structure != "flat" and self.columns is None
-        self.static = inside and self.inner <= STATIC and not self.even
+        self.static = inside and self.inner < STATIC
 
     def _read_dims(self, op: Op) -> list[Dims]:
         """Dims, over all elements, of what comes from outside."""

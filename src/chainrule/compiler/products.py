@@ -25,6 +25,7 @@ class Product:
         panel: distance between panels (of a tile's width) of a packed ``b``; None if it is not packed.
         batch_rows: rows of the output in a batch, by which `Finish` counts.
         first_row: the row of the output that is row 0 here.
+        long: the sum is over a batch: the code is for several pieces, though there be one for a small batch.
     """
 
     dtype: DType
@@ -41,6 +42,7 @@ class Product:
     panel: int | None = None
     batch_rows: int = 0
     first_row: int = 0
+    long: bool = False
 
 
 def lower_product(product: Product, lowered: Lowered, finish: Finish | None = None) -> None:
@@ -80,12 +82,16 @@ def _dense(axes: list[Axis], step: int) -> list[Axis]:
     return done
 
 
+def _in_pieces(p: Product, blocks: Blocks) -> bool:
+    return blocks.pieces > 1 or (p.long and bool(p.k))
+
+
 def _structure(p: Product, blocks: Blocks) -> Structure:
     masked = p.panel is None and p.n % p.tile.columns != 0
     return Structure(
         str(p.dtype), p.tile.rows, p.tile.vectors, len(p.batch), len(p.rows), len(p.k), blocks.axis,
         packed=p.panel is not None, unit_a=bool(p.k) and p.k[-1].a == 1, unit_out=p.column_step == 1,
-        masked=masked, tail=p.n % LANES != 0, in_pieces=blocks.pieces > 1,
+        masked=masked, tail=p.n % LANES != 0, in_pieces=_in_pieces(p, blocks),
     )  # fmt: skip
 
 
@@ -133,7 +139,7 @@ def _call(p: Product, blocks: Blocks, finish: Finish | None, split_step: int = 0
     items = words["row_blocks"] * words["column_blocks"] * words["batches"] * blocks.splits
     flops = 2 * words["batches"] * words["m"] * p.n * size(p.k)
     tile_bytes = p.tile.rows * p.tile.columns * p.dtype.itemsize
-    tiles = -(-blocks.rows // p.tile.rows) * words["block_panels"] if blocks.pieces > 1 else 1
+    tiles = -(-blocks.rows // p.tile.rows) * words["block_panels"] if _in_pieces(p, blocks) else 1
     grain = max(1, CHUNK_FLOPS * items // max(flops, 1))
     return Call(code, refs, numbers, items, min(grain, items), flops, words["sums"] + tiles * tile_bytes)
 

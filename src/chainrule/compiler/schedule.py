@@ -13,10 +13,9 @@ import numpy as np
 
 from .. import dtypes
 from ..graph.ir import Graph, Value
-from .contraction import Finish
 from .convolution import Operand, lower_contraction
 from .fusion import FULL, Cluster, clusters
-from .kernel import Call, Lowered, Ref
+from .kernel import Call, Lowered
 from .loop_kernels import Appended, Kernel, constant_fill, loop_kernel
 from .memory import Buffer
 from .moving import copy_call
@@ -271,15 +270,12 @@ class GraphSchedule:
         out = op.outputs[0]
         views = op.inputs
         first, second = (Operand(v.shape, v.strides) for v in views)
-        finish = None
         inputs, outputs = [v.root for v in views], [out]
-        if len(cluster.ops) > 1:
-            appended = Appended(cluster, self.needed, self.constants)
-            refs = [Ref("in", 2 + i) for i in range(len(appended.loop.buffers))]
-            refs += [Ref("out", i) for i in range(len(appended.outputs))]
-            finish = Finish(appended.key, len(refs), tuple(refs), tuple(appended.words.values), appended.emit)
-            inputs, outputs = [*inputs, *appended.loop.buffers], appended.outputs
+        appended = Appended(cluster, self.needed, self.constants) if len(cluster.ops) > 1 else None
+        finish = None if appended is None else appended.finish
         lowered = lower_contraction(op.name, first, second, tuple(out.shape), op.static, out.dtype, finish)
+        if appended is not None:
+            inputs, outputs = [*inputs, *appended.loop.buffers], appended.complete(lowered)
         offsets = {i: v.offset * v.root.dtype.itemsize for i, v in enumerate(views)}
         self._calls(Kernel(lowered, inputs, outputs), cluster.ops, into, offsets)
 
