@@ -131,6 +131,7 @@ class _Clusters:
         home: the cluster of each value.
         readers: the cluster that read a value last.
         waiting: maps that wait, by their result.
+        singles: clusters of single numbers.
     """
 
     def __init__(self) -> None:
@@ -138,6 +139,7 @@ class _Clusters:
         self.home: dict[Value, Cluster] = {}
         self.readers: dict[Value, Cluster] = {}
         self.waiting: dict[Value, Op] = {}
+        self.singles: list[Cluster] = []
 
     def add(self, op: Op) -> None:
         if op.kind in ("map", "reduce") and all(v.size == 0 for v in op.outputs):
@@ -157,6 +159,8 @@ class _Clusters:
     def _new(self, kind: str, n: int) -> Cluster:
         cluster = Cluster(kind, len(self.list), n)
         self.list.append(cluster)
+        if kind == "loop" and n == 1:
+            self.singles.append(cluster)
         return cluster
 
     def _candidates(self, op: Op) -> list[Cluster]:
@@ -186,10 +190,10 @@ class _Clusters:
     # --- maps ---------------------------------------------------------------------------------------------
 
     def _map(self, op: Op) -> None:
-        awaited = self._awaited(op)
         if self._can_wait(op):
             self.waiting[op.outputs[0]] = op
             return
+        awaited = self._awaited(op)
         for cluster in self._candidates(op):
             if self._bring(awaited, cluster) and (self._join_full(op, cluster) or self._join_row(op, cluster)):
                 return
@@ -210,9 +214,7 @@ class _Clusters:
 
     def _can_wait(self, op: Op) -> bool:
         """Whether it has more than one element, and depends on nothing such that was computed."""
-        if math.prod(op.shape) == 1 or any(v.root.size > 1 and v.root in self.home for v in op.inputs):
-            return False
-        return not any(v.root in self.readers and v.root.size > 1 for v in op.inputs)
+        return math.prod(op.shape) > 1 and not any(v.root.size > 1 and v.root in self.home for v in op.inputs)
 
     def _bring(self, ops: Iterable[Op], cluster: Cluster) -> bool:
         """Let maps that wait enter a cluster, after those that they wait for; say whether all could."""

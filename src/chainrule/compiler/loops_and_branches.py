@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..graph.ir import Graph, Value
 from .memory import Buffer
 from .ops import Op
-from .schedule import Step
+from .schedule import Around, Step
 
 if TYPE_CHECKING:
     from .schedule import GraphSchedule
@@ -30,24 +30,29 @@ def _buffers(outer: GraphSchedule, op: Op) -> tuple[list[Buffer], list[Buffer]]:
 
 
 @contextmanager
-def _around(outer: GraphSchedule, buffers: Sequence[Buffer]) -> Iterator[None]:
-    """What a body uses from outside lives from before the loop to its end."""
+def _around(
+    outer: GraphSchedule, step: Step, buffers: Sequence[Buffer], varying: Sequence[Buffer], into: list[Step]
+) -> Iterator[None]:
+    """The time in which the bodies of a loop or branch are scheduled; then the step is appended.
+
+    What a body uses from outside lives from before the loop to its end.
+    """
     schedule = outer.schedule
-    schedule.time += 1
+    schedule.time += 2  # a prelude runs in between
     for buffer in buffers:
         buffer.use(schedule.time)
-    used: set[Buffer] = set()
-    schedule.lasting.append((schedule.time, used))
-    try:
-        yield
-    finally:
-        schedule.lasting.pop()
-        schedule.time += 1
-        for buffer in {*used, *buffers}:
-            buffer.use(schedule.time)
-            for began, around in schedule.lasting:
-                if buffer.start < began:
-                    around.add(buffer)
+    prelude: list[Step] | None = None if step.kind == "cond" else []
+    here = Around(schedule.time, set(), step, {b.root for b in varying}, prelude)
+    schedule.around.append(here)
+    yield
+    schedule.around.pop()
+    schedule.time += 1
+    for buffer in {*here.used, *buffers}:
+        buffer.use(schedule.time)
+        for loop in schedule.around:
+            if buffer.root.start < loop.began:
+                loop.used.add(buffer.root)
+    into += [*(prelude or ()), step]
 
 
 def _start(outer: GraphSchedule, carries: Sequence[Buffer], first: Sequence[Buffer], into: list[Step]) -> None:
@@ -90,14 +95,13 @@ def _scan(outer: GraphSchedule, op: Op, into: list[Step]) -> None:
     if length == 0:
         return
     changed = [not same for same in _unchanged(graph, graph.inputs[n_consts:], n_carry)]
-    with _around(outer, [*consts, *carries, *xs, *stacked]):
+    with _around(outer, step, [*consts, *carries, *xs, *stacked], [*carries, *stacked], into):
         slices = [_slice(b, length, step) for b in xs]
         places: list[Buffer | None] = [_slice(b, length, step) for b in stacked]
         body: list[Step] = []
         moving = [c for c, moves in zip(carries, changed, strict=True) if moves]
         _next(outer, _trimmed(graph, changed), [*consts, *carries, *slices], moving, places, body)
         step.bodies = [body]
-    into.append(step)
 
 
 def _slice(buffer: Buffer, length: int, loop: Step) -> Buffer:
@@ -109,12 +113,11 @@ def _cond(outer: GraphSchedule, op: Op, into: list[Step]) -> None:
     inputs, outputs = _buffers(outer, op)
     predicate, operands = inputs[0], inputs[1:]
     step = Step("cond", ops=[op], result=predicate, commits=outer.late)
-    with _around(outer, [predicate, *operands, *outputs]):
+    with _around(outer, step, [predicate, *operands, *outputs], [], into):
         for graph in op.static["branches"]:
             body: list[Step] = []
             outer.schedule.graph(graph, operands, outputs, body)
             step.bodies.append(body)
-    into.append(step)
 
 
 def _while(outer: GraphSchedule, op: Op, into: list[Step]) -> None:
@@ -124,11 +127,10 @@ def _while(outer: GraphSchedule, op: Op, into: list[Step]) -> None:
     tested, consts, first = inputs[:n_test], inputs[n_test : n_test + n_body], inputs[n_test + n_body :]
     _start(outer, carries, first, into)
     step = Step("while", ops=[op], commits=outer.late)
-    with _around(outer, [*tested, *consts, *carries]):
+    with _around(outer, step, [*tested, *consts, *carries], carries, into):
         test: list[Step] = []
         step.result = outer.schedule.graph(static["test"], [*tested, *carries], [None], test)[0]
         step.result.use(outer.schedule.time)
         body: list[Step] = []
         _next(outer, static["body"], [*consts, *carries], carries, [], body)
         step.bodies = [test, body]
-    into.append(step)

@@ -43,6 +43,11 @@ class Buffer:
     stride: int = 0
     loop: Any = None
 
+    @property
+    def root(self) -> Buffer:
+        """The buffer of which it is a part of a part; itself for most."""
+        return self if self.parent is None else self.parent.root
+
     def use(self, time: int) -> None:
         """Note a use at this step."""
         self.start = min(self.start, time)

@@ -170,7 +170,10 @@ class Ops:
     def _kernel(self, node: Node) -> None:
         lower = lowering_of(node.primitive.name)
         lowered = lower(node) if lower is not None else None
-        inputs = tuple(whole(self.buffer(v)) for v in node.inputs)
+        read = set(range(len(node.inputs)))
+        if lowered is not None:  # a kernel that knows an input to be zero does not read it
+            read = {ref.number for call in lowered.calls for ref in call.refs if ref.kind == "in"}
+        inputs = tuple(whole(self.buffer(v)) if i in read else self.view(v) for i, v in enumerate(node.inputs))
         kind = "host" if lowered is None else "kernel"
         self.list.append(Op(kind, node.primitive.name, (), inputs, node.outputs, node.static, node, lowered))
 

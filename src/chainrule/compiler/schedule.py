@@ -68,15 +68,32 @@ class Step:
         return next((op.source for op in self.ops if op.source), "")
 
 
+@dataclass(eq=False)
+class Around:
+    """A loop or branch while its bodies are scheduled.
+
+    Attributes:
+        began: when.
+        used: what it uses from outside: that lives to its end.
+        step: the loop.
+        varying: what is another value in each iteration.
+        prelude: steps to run before it; None for a branch.
+    """
+
+    began: int
+    used: set[Buffer]
+    step: Step
+    varying: set[Buffer]
+    prelude: list[Step] | None
+
+
 class Schedule:
     """The steps of a graph and of the bodies in it."""
 
     def __init__(self) -> None:
         self.buffers: list[Buffer] = []
         self.time = 0
-        self.lasting: list[
-            tuple[int, set[Buffer]]
-        ] = []  # for each loop around: its beginning, what it uses from outside
+        self.around: list[Around] = []
 
     # --- buffers ------------------------------------------------------------------------------------------
 
@@ -95,12 +112,32 @@ class Schedule:
 
     def _use(self, buffer: Buffer) -> None:
         buffer.use(self.time)
-        for began, used in self.lasting:
-            root = buffer
-            while root.parent is not None:
-                root = root.parent
-            if root.start < began:
-                used.add(root)
+        for loop in self.around:
+            if buffer.root.start < loop.began:
+                loop.used.add(buffer.root)
+
+    def ahead(self, step: Step, temps: Sequence[Buffer]) -> bool:
+        """Move a step that only fills temporary buffers to before the loop, if that changes nothing; say whether so.
+
+        So weights are packed once for all iterations.
+        """
+        loop = self.around[-1] if self.around else None
+        if loop is None or loop.prelude is None or step.call is None:
+            return False
+        for ref, (buffer, _) in zip(step.call.refs, step.buffers, strict=True):
+            fresh = buffer in temps and (buffer.end < 0 or buffer.start < loop.began)
+            if ref.kind == "out" or (ref.kind == "temp" and not fresh):
+                return False
+            root = buffer.root
+            if root in loop.varying or (buffer.kind == "slice" and buffer.loop is loop.step):
+                return False
+            if ref.kind == "in" and root.kind == "arena" and root.start >= loop.began:
+                return False
+        for buffer, _ in step.buffers:
+            buffer.use(loop.began - 1)
+            loop.used.add(buffer.root)
+        loop.prelude.append(step)
+        return True
 
     def graph(
         self, graph: Graph, inputs: Sequence[Buffer], outputs: Sequence[Buffer | None], into: list[Step],
@@ -293,8 +330,11 @@ class GraphSchedule:
                     buffers.append((self.buffer(kernel.inputs[ref.number]), ref.offset + more))
                 else:
                     buffers.append((self.buffer(kernel.outputs[ref.number]), ref.offset))
-            if call.items:
-                schedule.emit(Step("kernel", call, buffers, ops, commits=self.late), into)
+            if not call.items:
+                continue
+            step = Step("kernel", call, buffers, ops, commits=self.late)
+            if ops[0].kind != "product" or not schedule.ahead(step, temps):
+                schedule.emit(step, into)
 
 
 def _is_copy(cluster: Cluster) -> bool:

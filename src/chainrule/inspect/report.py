@@ -114,10 +114,10 @@ class _Rows:
             reads, writes = uses(step, self.writer)
             row = Row(self.numbers[step], depth, step.kind, _name(step, reads, writes), _shape(step), times)
             row.source = step.source
-            row.after = list(dict.fromkeys(self.writer[b] for b in map(_root, reads) if b in self.writer))
+            row.after = list(dict.fromkeys(self.writer[b] for b in (read.root for read in reads) if b in self.writer))
             if not row.after and around is not None:
                 row.after = [around]
-            self.writer |= {_root(b): row.number for b in writes}
+            self.writer |= {b.root: row.number for b in writes}
             if not row.is_loop:
                 row.read, row.written = _traffic(step, reads, writes)
                 _predict(row, step)
@@ -137,12 +137,6 @@ def _predict(row: Row, step: Step) -> None:
     if step.parallel:
         row.threads = min(threads.get_num_threads(), -(-call.items // call.grain))
         row.seconds /= row.threads
-
-
-def _root(buffer: Buffer) -> Buffer:
-    while buffer.parent is not None:
-        buffer = buffer.parent
-    return buffer
 
 
 def _is_temporary(buffer: Buffer) -> bool:
