@@ -199,7 +199,9 @@ class GraphSchedule:
         for cluster in self.clusters:
             for root in cluster.reads:
                 self.readers.setdefault(root, []).append(cluster)
-        self.needed = set(self.readers) | set(self.results)
+        read = {view.root for op in self.ops.list for view in op.inputs}
+        checks = {out for op in self.ops.list if _can_fail(op) for out in op.outputs if out not in read}
+        self.needed = set(self.readers) | set(self.results) | checks  # what fails in Python does so here, used or not
 
     # --- the commit phase ---------------------------------------------------------------------------------
 
