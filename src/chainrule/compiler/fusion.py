@@ -65,7 +65,8 @@ class Cluster:
         total: whether it reduces everything.
         members: for each value made within, whether it is full, row or late.
         stages: for each member, after how many row reductions it is known.
-        cuts: boundaries of the dims of all that it reads.
+        cuts: boundaries of the dims of all that it reads, and of where it writes.
+        targets: how members lie in their buffers that do not fill them.
     """
 
     kind: str
@@ -80,6 +81,14 @@ class Cluster:
     cuts: set[int] = field(default_factory=set)
     reads: dict[Value, None] = field(default_factory=dict)
     reductions: dict[Op, Reduction] = field(default_factory=dict)
+    targets: dict[Value, View] = field(default_factory=dict)
+
+    def aligned(self, view: View) -> bool:
+        """Whether element i of the view is the one that was made as element i."""
+        target = self.targets.get(view.root)
+        if target is None:
+            return view.is_whole
+        return (view.offset, view.dims) == (target.offset, target.dims)
 
     @property
     def rows(self) -> int:
@@ -182,6 +191,8 @@ class _Clusters:
             cluster.members[out] = level
             cluster.stages[out] = stage
             self.home[out] = cluster
+            if op.target is not None:
+                cluster.targets[out] = op.target
         for view in op.inputs:
             if view.root not in cluster.members:
                 cluster.reads[view.root] = None
@@ -241,13 +252,13 @@ class _Clusters:
             return False
         if op.name == "random_bits" and op.inputs[0].root in cluster.members:
             return False  # its state is read before the loop
-        cuts = set(cluster.cuts)
+        cuts = set(cluster.cuts) | (boundaries(op.target.dims) if op.target else set())
         stage = 0
         for view in _read(op):
             level = cluster.members.get(view.root)
             if level is None:
                 cuts |= boundaries(view.dims)
-            elif not (level == FULL and _aligned(view)) and not (level == ROW and _one_per_row(view, cluster)):
+            elif not (level == FULL and cluster.aligned(view)) and not (level == ROW and _one_per_row(view, cluster)):
                 return False
             stage = max(stage, cluster.stages.get(view.root, 0))
         if not _fits(cluster, cuts, cluster.row, bool(cluster.column)):
@@ -258,13 +269,13 @@ class _Clusters:
 
     def _join_row(self, op: Op, cluster: Cluster) -> bool:
         """Enter as an operation on one element of each row."""
-        if not cluster.row or math.prod(op.shape) != cluster.rows or op.name == "random_bits":
+        if not cluster.row or math.prod(op.shape) != cluster.rows or op.name == "random_bits" or op.target:
             return False
         cuts = set(cluster.cuts)
         stage, inside = 0, False
         for view in op.inputs:
             level = cluster.members.get(view.root)
-            if level == ROW and _aligned(view):
+            if level == ROW and view.is_whole:
                 inside = True
             elif level is not None:
                 return False
@@ -292,7 +303,7 @@ class _Clusters:
         if cluster.n != view.size or not (cluster.kind == "loop" or _sums_columns(cluster, how)):
             return False
         level = cluster.members.get(view.root)
-        if level is not None and not (level == FULL and _aligned(view)):
+        if level is not None and not (level == FULL and cluster.aligned(view)):
             return False
         if level is None and cluster.kind == "product":
             return False
@@ -331,11 +342,6 @@ def _same_place(cluster: Cluster, op: Op) -> bool:
 
 def _has_room(cluster: Cluster, op: Op) -> bool:
     return len(cluster.ops) < MAX_OPS and len(cluster.reads) + len(cluster.members) + len(op.inputs) < MAX_VALUES
-
-
-def _aligned(view: View) -> bool:
-    """Whether element i of the view is element i of its root."""
-    return view.is_whole
 
 
 def _one_per_row(view: View, cluster: Cluster) -> bool:

@@ -8,7 +8,8 @@ columns   for b in blocks: for r in the block's rows: for i in row:  maps, reduc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -99,13 +100,13 @@ class Body:
             return number if of == F64 else self.b.fptrunc(number, of)
         return word if of == I64 else self.b.trunc(word, of)
 
-    def at_row(self, row: Any) -> None:
-        """Set up addresses for the row of this number."""
+    def at_row(self, row: Any, index: list[Any] | None = None) -> None:
+        """Set up addresses for the row of this number, whose index along each dim may be known."""
         self.row_cache = {}
         self.base = self.b.mul(row, self.words.inner)
-        index = self._decompose(row, self.words.extents)
-        for leaf in self.loop.leaves.values():
-            if isinstance(leaf, Leaf) and leaf.level in ("full", "row"):
+        index = self._decompose(row, self.words.extents) if index is None else index
+        for leaf in (*self.loop.leaves.values(), *self.loop.places.values()):
+            if isinstance(leaf, Leaf) and leaf.level in ("full", "row", "place"):
                 self.offsets[leaf] = self._offset(leaf, index)
             if isinstance(leaf, Leaf) and leaf.level == "row":
                 found = self.one.load(self.pointer[leaf.root], self.offsets[leaf], leaf.root.dtype)
@@ -119,6 +120,22 @@ class Body:
         for leaf in self.loop.leaves.values():
             if isinstance(leaf, Leaf) and leaf.level == "item":
                 self.offsets[leaf] = self._offset(leaf, index)
+
+    @contextmanager
+    def rows(self, begin: Any, end: Any) -> Iterator[Any]:
+        """A loop over rows, with addresses set up: the index along each dim counts on, since dividing takes long."""
+        b, extents = self.b, self.words.extents
+        places = [self.e.variable(I64, i) for i in self._decompose(begin, extents)]
+        with self.e.loop(begin, end) as row:
+            index = [b.load(place, typ=I64) for place in places]
+            self.at_row(row, index)
+            yield row
+            carry: Any = I64(1)
+            for i, place, extent in zip(reversed(index), reversed(places), reversed(extents), strict=True):
+                moved = b.add(i, carry)
+                full = b.icmp_signed("==", moved, extent)
+                b.store(b.select(full, I64(0), moved), place)
+                carry = b.zext(full, I64)
 
     def _decompose(self, index: Any, extents: list[Any]) -> list[Any]:
         parts: list[Any] = []
@@ -167,7 +184,7 @@ class Body:
         loop = self.loop
         if loop.cluster.stages[value] < self.stage and not loop.again(value):
             if value in self.targets:
-                return self.e.load(self.targets[value], self.b.add(self.base, index), value.dtype)
+                return self.e.load(self.targets[value], self._at(value, index), value.dtype)
             return self.e.load(self.kept[value], self.b.add(self.within, index), value.dtype)
         op = loop.maker[value]
         if op.name == "random_bits":
@@ -179,6 +196,11 @@ class Body:
         types = [view.root.dtype for view in op.inputs]
         return elementwise.lower(e, op.name, args, types, op.outputs[0].dtype, op.static)
 
+    def _at(self, value: Value, index: Any) -> Any:
+        """Where in its buffer a result goes."""
+        place = self.loop.places.get(value)
+        return self.b.add(self.base if place is None else self.offsets[place], index)
+
     within: Any = I64(0)  # of a row that has several parts, where this one begins
 
     def elements(self, index: Any, stage: int = 0, known: dict[Value, Any] | None = None) -> None:
@@ -188,7 +210,7 @@ class Body:
         found_values = [(value, self.value(value, index)) for value in loop.wanted(stage)]
         for value, found in found_values:  # all is read before the first is written, which may be in place
             if value in self.targets:
-                self.e.store(found, self.targets[value], self.b.add(self.base, index), value.dtype)
+                self.e.store(found, self.targets[value], self._at(value, index), value.dtype)
             else:
                 self.e.store(found, self.kept[value], self.b.add(self.within, index), value.dtype)
         for op in loop.reductions(stage):
@@ -319,14 +341,13 @@ def write_loop(loop: Loop, frame: Frame, body: LoopBody, words: Words) -> None:
             body.elements(I64(0))
         else:
             e.blocks(b.sub(last, first), lambda i: body.elements(b.add(first, i)))
-    else:
+    elif loop.structure == "reduce":
         with e.loop(frame.begin, frame.end) as item:
-            if loop.structure == "reduce":
-                _reduced_row(loop, body, words, item)
-            else:
-                body.at_row(item)
-                body.column = _column(loop, body, words, item)
-                e.blocks(words.row_length, body.elements, loop.even)
+            _reduced_row(loop, body, words, item)
+    else:
+        with body.rows(frame.begin, frame.end) as item:
+            body.column = _column(loop, body, words, item)
+            e.blocks(words.row_length, body.elements, loop.even)
     if loop.late:
         chunk = b.udiv(frame.begin, words.grain)
         body.finish_columns(chunk)

@@ -61,6 +61,7 @@ def describe(loop: Loop, words: Words) -> str:
         )
     marks = [("stored", loop.stored), ("saved", loop.saved)]
     lines += [f"{what}:" + ",".join(number[v] for v in values) for what, values in marks]
+    lines += [f"{number[v]} at {_leaf_text(place, {place.root: -1})}" for v, place in loop.places.items()]
     lines.append("late:" + ",".join(f"{number[op.outputs[0]]}:{words.late_dtype(op).name}" for op in loop.late))
     return "\n".join(lines)
 

@@ -41,7 +41,7 @@ class Words:
         self._put("columns", c)
         for i, extent in enumerate(loop.extents):
             self._put(("extent", i), extent)
-        for leaf in loop.leaves.values():
+        for leaf in (*loop.leaves.values(), *loop.places.values()):
             if isinstance(leaf, Scalar):
                 self._put(leaf, leaf.bits)
                 continue

@@ -39,7 +39,7 @@ class Leaf:
     """Something that is read: a view, its strides by dim of the rows, and the stride within a row.
 
     ``level`` is "scalar" for one element, "row" for one a row, "full" for the rest; "item" for what maps on row
-    values read; "state" for the state of a random draw.
+    values read; "state" for the state of a random draw; "place" for where a result goes.
     """
 
     root: Value
@@ -71,6 +71,7 @@ class Loop:
         extents: of the dims of the rows, outermost first.
         inner: length of a row; ``even`` if it is a multiple of the lanes.
         parts: how many rows in this sense one reduced row has.
+        places: where results go that do not fill their buffers.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Loop:
         self.leaves: dict[Any, Leaf | Scalar] = {}
         self.args = {op: [self._source(op, view) for view in op.inputs] for op in self.ops}
         self.stored = [v for op in cluster.ops for v in op.outputs if v in stored and op.kind in ("map", "reduce")]
+        self.places = {v: self._place(cluster.targets[v]) for v in self.stored if v in cluster.targets}
         self.late = [op for op in self.ops if op.kind == "reduce" and cluster.members[op.outputs[0]] == LATE]
         self.stages = max([cluster.stages[v] for v in cluster.members], default=0)
         self.saved: list[Value] = []
@@ -101,6 +103,7 @@ class Loop:
             fixed |= {cut for cut in (c, m * c) if cut > 1}
         ordered = chain(cluster.cuts | fixed | ({cluster.n} if cluster.n > 1 else set())) or []
         strides = [refined(dims, ordered) for op in self.ops for dims in self._read_dims(op)]
+        strides += [refined(target.dims, ordered) for target in cluster.targets.values()]
         self.ordered = joined(ordered, strides, fixed)
         if self.columns is not None:
             self.inner = self.columns
@@ -153,6 +156,11 @@ class Loop:
         if not any(strides):
             return self._leaf(Leaf(root, view.offset, "scalar"))
         return self._leaf(Leaf(root, view.offset, "full" if inner else "row", outer, inner))
+
+    def _place(self, target: View) -> Leaf:
+        """Where a result goes that does not fill its buffer."""
+        strides = refined(target.dims, self.ordered)
+        return Leaf(target.root, target.offset, "place", strides[:-1], strides[-1])
 
     def _leaf(self, leaf: Leaf | Scalar) -> Leaf | Scalar:
         return self.leaves.setdefault(leaf, leaf)
@@ -232,7 +240,7 @@ class Loop:
         """Floating-point operations in all."""
         total = 0
         for op in self.ops:
-            size = op.inputs[0].size if op.kind == "reduce" else op.outputs[0].size
+            size = op.inputs[0].size if op.kind == "reduce" else math.prod(op.shape)
             total += size * (1 if op.kind == "reduce" else elementwise.cost(op.name, op.outputs[0].dtype))
         return total
 

@@ -20,7 +20,7 @@ from typing import Any
 from .. import dtypes
 from ..dtypes import DType
 from ..graph.ir import Graph, Node, TensorType, Value
-from . import elementwise
+from . import elementwise, halos
 from .library import can_contract, lowering_of
 from .views import LOOKS, View, through, whole
 
@@ -38,6 +38,7 @@ class Op:
         inputs: views of what it reads; those of a map have its shape, those of kernels are whole buffers.
         outputs: what it makes.
         node: the node that it comes from, if any: its static arguments and source line.
+        target: how the result lies in its buffer; None where it fills it.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Op:
     static: Mapping[str, Any]
     node: Node | None = None
     lowered: Any = None
+    target: View | None = None
 
     @property
     def place(self) -> tuple[int, int] | None:
@@ -67,6 +69,8 @@ class Ops:
         self.graph = graph
         self.list: list[Op] = []
         self._views: dict[Value, View] = {}
+        self._halos = halos.find(graph)
+        self._bordered: dict[View, halos.Borders] = {}
         for node in graph.nodes:
             self._add(node)
 
@@ -95,7 +99,15 @@ class Ops:
     def _map(
         self, name: str, shape: Sequence[int], inputs: tuple[View, ...], out: Value, static: Any, node: Node | None
     ) -> None:
-        self.list.append(Op("map", name, tuple(shape), inputs, (out,), static, node))
+        target = None
+        if out in self._halos:
+            borders = self._halos[out]
+            spatial = [n + low + high for n, (low, high) in zip(out.shape[1:-1], borders, strict=True)]
+            root = Value(self.graph, TensorType((out.shape[0], *spatial, out.shape[-1]), out.dtype))
+            target = self._views[out] = halos.inside(root, tuple(out.shape), borders)
+            self._bordered[target] = borders
+            out = root
+        self.list.append(Op("map", name, tuple(shape), inputs, (out,), static, node, target=target))
 
     # --- nodes --------------------------------------------------------------------------------------------
 
@@ -143,15 +155,26 @@ class Ops:
 
     def _product(self, node: Node) -> None:
         out = node.outputs[0]
-        views = tuple(self._widened(v) for v in node.inputs)
-        if node.primitive.name != "dot":
-            views = tuple(v if v.is_whole else self._copy_view(v) for v in views)
+        views, static = self._operands(node)
         if out.dtype not in dtypes.HALF:
-            self.list.append(Op("product", node.primitive.name, (), views, (out,), node.static, node))
+            self.list.append(Op("product", node.primitive.name, (), views, (out,), static, node))
             return
         wide = Value(self.graph, TensorType(tuple(out.shape), dtypes.float32))
-        self.list.append(Op("product", node.primitive.name, (), views, (wide,), node.static, node))
+        self.list.append(Op("product", node.primitive.name, (), views, (wide,), static, node))
         self._map("cast", out.shape, (whole(wide),), out, {"dtype": out.dtype}, node)
+
+    def _operands(self, node: Node) -> tuple[tuple[View, ...], Mapping[str, Any]]:
+        """What a product reads, and its arguments: a convolution reads across the edge of a bordered image."""
+        image, other = (self._widened(v) for v in node.inputs)
+        if node.primitive.name == "dot":
+            return (image, other), node.static
+        static: Mapping[str, Any] = node.static
+        if image in self._bordered:
+            found = halos.read_across(node, image, self._bordered[image])
+            image, static = found or (image, static)
+        elif not image.is_whole:
+            image = self._copy_view(image)
+        return (image, other if other.is_whole or other in self._bordered else self._copy_view(other)), static
 
     def _widened(self, value: Value) -> View:
         """A 16-bit float is computed with in float32."""

@@ -15,12 +15,14 @@ from .. import dtypes
 from ..graph.ir import Graph, Value
 from .convolution import Operand, lower_contraction
 from .fusion import FULL, Cluster, clusters
+from .halos import edges
 from .kernel import Call, Lowered
 from .loop_kernels import Appended, Kernel, constant_fill, loop_kernel
 from .memory import Buffer
 from .moving import copy_call
 from .ops import Op, Ops
 from .threads import PARALLEL_THRESHOLD
+from .views import View, row_major
 
 _CAN_FAIL = frozenset({"floor_divide", "remainder", "power"})
 
@@ -278,7 +280,19 @@ class GraphSchedule:
             step = Step("copy", buffers=[(target, 0), (source, 0)], size=source.size, commits=self.late)
             self.schedule.emit(step, into)
 
+    def _border(self, root: Value, target: View, ops: list[Op], into: list[Step]) -> None:
+        """Set the border of a buffer to zero."""
+        zero = Buffer(root.dtype.itemsize, "fixed", None, np.zeros(1, root.dtype))
+        strides = row_major(root.shape)
+        for offset, shape in edges(target):
+            call = copy_call(shape, (0,) * len(shape), root.dtype, target_strides=strides)
+            buffers = [(zero, 0), (self.buffer(root), offset * root.dtype.itemsize)]
+            self.schedule.emit(Step("kernel", call, buffers, ops, commits=self.late), into)
+
     def _cluster(self, cluster: Cluster, into: list[Step]) -> None:
+        for root, target in cluster.targets.items():
+            if root in self.needed:
+                self._border(root, target, cluster.ops, into)
         if _is_copy(cluster):
             view = cluster.ops[0].inputs[0]
             call = copy_call(view.shape, view.strides, view.root.dtype)
