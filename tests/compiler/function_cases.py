@@ -181,7 +181,7 @@ case("avg_pool", lambda x: cr.avg_pool(x, (2, 3), (1, 2), ceil_mode=True), IMAGE
 
 case("full", lambda x: (cr.full((2, 3), 1.5) * x[0, 0], cr.full_like(x, 2.0), cr.zeros_like(x), cr.ones_like(x)), X)
 case("zeros", lambda: (cr.zeros((2,)), cr.ones((2, 0)), cr.eye(3, 4, 1), cr.linspace(0.0, 1.0, 5), cr.arange(2.0, 9.0, 3.0)))
-for _name in "full_like zeros_like ones_like ones eye arange linspace empty".split():
+for _name in ["full_like", "zeros_like", "ones_like", "ones", "eye", "arange", "linspace", "empty"]:
     CASES[_name] = CASES["full" if "like" in _name else "zeros"]
 case("meshgrid", lambda x, y: cr.meshgrid(x[0], y), X, Y)
 case("one_hot", lambda i: cr.one_hot(i, 10), BITS % 10)

@@ -16,7 +16,6 @@ import numpy as np
 import chainrule as cr
 from chainrule import dtypes
 from chainrule.graph.ir import Graph, Node
-from chainrule.primitives.base import REGISTRY
 from chainrule.tensor.bind import run
 
 Array = np.ndarray
@@ -255,10 +254,13 @@ def _along(inputs: list[Approximate], out: Array, static: Any) -> Array:
 
 @rule("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 def _compare(inputs: list[Approximate], out: Array, static: Any) -> Array:
-    """Equal numbers are the same number, as in the gradient of a maximum; unequal ones must be apart."""
+    """Numbers must be apart, unless they are asked to be equal: then they are the same one, as in a maximum's gradient."""
     x, y = inputs
     apart = np.abs(x.value.astype(np.float64) - y.value.astype(np.float64))
-    unsure = (apart <= 4 * (x.error + y.error)) & (x.value != y.value)
+    error = 4 * (x.error + y.error)
+    unsure = (apart <= error) & (error > 0)
+    if static["name"] in ("equal", "not_equal"):
+        unsure &= x.value != y.value
     return np.where(unsure, np.inf, 0.0)
 
 

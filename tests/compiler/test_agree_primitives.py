@@ -16,8 +16,8 @@ import chainrule as cr
 from chainrule.primitives.base import REGISTRY
 
 sys.path.append(str(Path(__file__).parent.parent / "primitives"))
-import linalg_table  # noqa: E402, F401
-from primitive_table import NO_GRADIENT, TABLE, Case as Entry, unary_cases  # noqa: E402
+import linalg_table  # noqa: F401
+from primitive_table import NO_GRADIENT, TABLE, Case as Entry, unary_cases
 
 for _module in pkgutil.walk_packages(cr.__path__, "chainrule."):  # some rooms are loaded at first use otherwise
     importlib.import_module(_module.name)

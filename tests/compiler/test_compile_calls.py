@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from reference_program import ReferenceProgram
 
 import chainrule as cr
 from chainrule import nn
-from chainrule.compiler.reference import ReferenceProgram
 from chainrule.errors import ArgumentError, GradientError, RetraceWarning, TraceError
 
 

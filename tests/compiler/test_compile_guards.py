@@ -9,10 +9,10 @@ from enum import Enum
 
 import numpy as np
 import pytest
+from reference_program import ReferenceProgram
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.compiler.reference import ReferenceProgram
 from chainrule.errors import TraceError
 from chainrule.train import Trainer
 

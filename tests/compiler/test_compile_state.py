@@ -6,12 +6,12 @@ import copy
 
 import numpy as np
 import pytest
+from reference_program import ReferenceProgram
 
 import chainrule as cr
 from chainrule import nn, optim
 from chainrule.compiler.compiled import Compiled
 from chainrule.compiler.interface import ProgramFault
-from chainrule.compiler.reference import ReferenceProgram
 from chainrule.errors import (
     CompilerError,
     GradientNotKept,

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from llvmlite import ir
-from tiny_kernels import add_one, address, affine, fault_at, is_below, log_chunk, params, place
+from tiny_kernels import add_one, address, affine, fault_at, is_below, log_chunk, params, pause, place
 
 from chainrule.compiler import driver, threads
 from chainrule.compiler.image import Advance, Image, Steps
@@ -49,17 +52,52 @@ def test_chunks_come_in_order(items, grain):
     assert log[1 : 1 + 2 * len(expected)].reshape(-1, 2).tolist() == [list(pair) for pair in expected]
 
 
-def test_host_functions_get_their_argument_and_set_the_status():
-    seen: list[int] = []
+def test_host_functions_are_called_in_order_and_live_with_the_program():
+    seen: list[str] = []
     image = Image()
-    image.steps.host(lambda i: seen.append(i) or 0, 3)
-    image.steps.host(lambda i: seen.append(i) or 0, -4)
-    image.steps.host(lambda i: 17)
-    image.steps.host(lambda i: seen.append(5) or 0)
+    for text in "abc":
+        image.steps.host(functools.partial(seen.append, text))
     program = image.finish()
-    assert program.run() == 17
-    assert program.status == 17
-    assert seen == [3, -4]
+    del image
+    gc.collect()
+    assert program.run() == program.status == 0
+    assert seen == ["a", "b", "c"]
+
+
+def test_ctrl_c_before_a_host_function_is_not_lost():
+    """Python looks for signals when the function begins, before any line of it."""
+    n = np.zeros(1, np.int64)
+    image = Image()
+    image.steps.kernel(address(pause()), image.block([image.status, int(0.1 * threads.pool().ticks_per_second())]))
+    image.steps.host(lambda: None)
+    count(image, n, image.steps)
+    program = image.finish()
+    threading.Timer(0.03, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        program.run()
+    assert program.status == driver.RAISED
+    assert n[0] == 0
+
+
+def test_exceptions_of_host_functions_are_not_kept():
+    class Special(Exception):
+        pass
+
+    def raising() -> None:
+        raise Special("that")
+
+    image = Image()
+    image.steps.host(raising)
+    program = image.finish()
+
+    def kept() -> weakref.ref[BaseException]:
+        with pytest.raises(Special, match="that") as caught:
+            program.run()
+        return weakref.ref(caught.value)
+
+    reference = kept()
+    gc.collect()
+    assert reference() is None
 
 
 @pytest.mark.parametrize("error", [ValueError("wrong"), KeyboardInterrupt(), SystemExit(3)])
@@ -67,7 +105,7 @@ def test_what_a_host_function_raises_is_raised_by_run(error):
     n = np.zeros(1, np.int64)
     image = Image()
 
-    def raising(argument: int) -> int:
+    def raising() -> None:
         raise error
 
     count(image, n, image.steps)
@@ -87,7 +125,7 @@ def test_a_host_function_may_run_another_program():
     count(inner, n, inner.steps)
     ready = inner.finish(scratch=1 << 16)
     image = Image()
-    image.steps.host(lambda i: ready.run())
+    image.steps.host(ready.run)
     count(image, n, image.steps)
     assert image.finish().run() == 0
     assert n[0] == 2
@@ -211,7 +249,7 @@ def test_profile_counts_calls_and_time():
     body.kernel(address(add_one()), params(image, n), number=1)
     body.kernel(address(add_one()), params(image, n))
     image.steps.scan(10, body, [], number=0)
-    image.steps.host(lambda i: time.sleep(0.01) or 0, number=2)
+    image.steps.host(lambda: time.sleep(0.01), number=2)
     program = image.finish()
     program.run()
     assert program.times()[1].tolist() == []
@@ -266,7 +304,7 @@ def test_ctrl_c_ends_a_long_loop(kind):
         with pytest.raises(KeyboardInterrupt):
             program.run()
         assert n[0] > 0
-        assert program.status == driver.CANCELLED
+        assert program.status == driver.RAISED
 
 
 def test_a_signal_handler_that_returns_does_not_end_a_loop():

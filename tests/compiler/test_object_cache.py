@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -98,6 +99,37 @@ def test_a_damaged_file_is_ignored_and_replaced(folder, kind):
     assert cache.load("a") == b"machine code"
 
 
+def test_a_file_under_another_name_is_ignored(folder):
+    cache = ObjectCache(folder)
+    cache.store("a", b"machine code")
+    the_file(folder).rename(folder / "b.o")
+    assert cache.load("b") is None
+
+
+def test_the_reason_says_what_is_wrong(folder, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    assert "cannot be made: Not a directory" in ObjectCache(tmp_path / "file" / "cache").reason
+    ObjectCache(folder)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # a medium that cannot be written
+    assert ObjectCache(folder).reason == f"{folder} cannot be written"
+
+
+def test_a_folder_that_vanishes_or_cannot_be_written_any_more_is_no_error(folder, monkeypatch):
+    cache = ObjectCache(folder)
+
+    def fail(*_):
+        raise PermissionError("read-only")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        patch.setattr(os, "unlink", fail)
+        cache.store("a", b"code")
+    shutil.rmtree(folder)
+    cache.store("a", b"code")
+    cache.trim()
+    assert cache.load("a") is None
+
+
 def test_the_size_is_bounded_and_the_longest_unread_go_first(folder):
     cache = ObjectCache(folder, limit=10_000)
     for i in range(20):
@@ -168,6 +200,12 @@ def test_environment(folder, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(folder))
     assert objects.open_cache().folder == folder / ".cache" / "chainrule"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert objects.open_cache().folder == folder / ".cache" / "chainrule"
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CHAINRULE_CACHE_DIR", "named")
+    assert objects.open_cache().folder == folder / "named"  # also when the process is somewhere else
     monkeypatch.setenv("CHAINRULE_CACHE", "0")
     off = objects.open_cache()
     assert off.folder is None

@@ -16,6 +16,7 @@ from chainrule.compiler import system, threads
 from chainrule.compiler.image import Image, Steps
 from chainrule.compiler.kernel import Code, Frame
 from chainrule.compiler.vector import I64
+from chainrule.errors import ArgumentError
 
 pytestmark = pytest.mark.skipif(not system.can_start_threads, reason="no POSIX threads here")
 
@@ -236,9 +237,14 @@ def test_number_of_threads():
     before = threads.get_num_threads()
     threads.set_num_threads(3)
     assert threads.get_num_threads() == 3
-    with pytest.raises(ValueError, match="at least 1"):
-        threads.set_num_threads(0)
-    assert threads.get_num_threads() == 3
+    for wrong in (0, -1, 2.5, True, "4", None):
+        with pytest.raises(ArgumentError, match=r"\[set_num_threads\].*at least 1"):
+            threads.set_num_threads(wrong)
+        assert threads.get_num_threads() == 3
+    threads.set_num_threads(np.int64(2))
+    assert threads.get_num_threads() == 2
+    threads.set_num_threads(100_000)
+    assert threads.get_num_threads() == threads.MAX_THREADS
     threads.set_num_threads(before)
 
 
@@ -253,7 +259,9 @@ def run(code: str, **more: str) -> str:
 def test_the_environment_sets_the_default():
     code = "from chainrule.compiler import threads; print(threads.get_num_threads())"
     assert run(code, CHAINRULE_NUM_THREADS="5") == "5"
-    assert run(code, CHAINRULE_NUM_THREADS="0") == str(system.available_processors())
+    assert run(code, CHAINRULE_NUM_THREADS=" 5 ") == "5"
+    for nonsense in ("0", "-1", "2.5", "many", "\N{SUPERSCRIPT TWO}"):
+        assert run(code, CHAINRULE_NUM_THREADS=nonsense) == str(system.available_processors())
 
 
 JOB = """
@@ -323,9 +331,8 @@ print((n == n[0]).all())
 def test_a_fork_in_a_host_function():
     code = """
 children = []
-def host(i):
+def host():
     children.append(os.fork())
-    return 0
 image = Image()
 image.steps.host(host)
 image.steps.kernel(address(add_one()), params(image, n), 64, 1, parallel=True)

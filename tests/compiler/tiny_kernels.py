@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compiler import engine
+from chainrule.compiler import engine, system, threads
 from chainrule.compiler.image import Block, Image
 from chainrule.compiler.kernel import Code, Frame
 from chainrule.compiler.objects import ObjectCache
@@ -108,6 +108,20 @@ def fault_at(limit: int) -> Code:
         frame.done()
 
     return Code(f"test {_VERSION} fault at {limit}", build)
+
+
+def pause() -> Code:
+    """Wait for as many ticks of the counter as its number says."""
+
+    def build(module: Any, name: str) -> None:
+        frame = Frame(module, name, 0, 1, width=1)
+        b = frame.b
+        end = b.add(system.emit_counter(b), frame.words[0])
+        with threads.repeat(b) as (again, out):
+            b.cbranch(b.icmp_signed("<", system.emit_counter(b), end), again, out)
+        frame.done()
+
+    return Code(f"test {_VERSION} pause", build)
 
 
 def address(code: Code) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..autodiff.trees import flatten, unflatten
+from ..autodiff.trees import flatten, is_module, unflatten
 from ..errors import TraceError, user_location
 from ..graph.ir import Graph, TensorType, Value
 from ..graph.tracing import Trace
@@ -36,7 +36,7 @@ class Captured:
         entry_grads: cells whose gradient is an input.
         grad_kinds: for each cell whose gradient was read first, what there was ("absent", ...).
         results: how to make each leaf of the result: "tensor" or "number", which take the next output, or "constant"
-            with the leaf itself.
+            with the leaf itself, or "array" with one of NumPy to copy.
         structure: how the results nest.
         kept: cells whose gradient is one of the results, after the leaves.
         cleared: cells whose gradient was there before, and is None after.
@@ -191,7 +191,7 @@ class StepTrace(Trace):
         for leaf in leaves:
             kind, value = self._result(leaf)
             results.append((kind, value))
-            if kind != "constant":
+            if isinstance(value, Value):
                 outputs.append(value)
         made = Captured(self.graph, structure, results)
         outputs += self._final_grads(made)
@@ -204,9 +204,27 @@ class StepTrace(Trace):
         return made
 
     def _result(self, leaf: Any) -> tuple[str, Any]:
-        if isinstance(leaf, Cell) or not isinstance(leaf, Tensor) or not isinstance(leaf.value, Value):
-            return "constant", leaf.detach() if isinstance(leaf, Tensor) and not isinstance(leaf, Cell) else leaf
-        return ("number" if isinstance(leaf, Weak) else "tensor"), self.lift(leaf).value
+        if isinstance(leaf, Cell):
+            return "constant", leaf
+        if isinstance(leaf, Tensor):
+            if not isinstance(leaf.value, Value):
+                return "constant", leaf.detach()
+            return ("number" if isinstance(leaf, Weak) else "tensor"), self.lift(leaf).value
+        self._refuse_opaque(leaf)
+        return ("array" if isinstance(leaf, np.ndarray) else "constant"), leaf
+
+    def _refuse_opaque(self, leaf: Any) -> None:
+        """Raise an error if a result is an object with traced tensors in it, which no run can replace."""
+        inside = list(getattr(leaf, "__dict__", {}).values()) if not is_module(leaf) else []
+        inside += [getattr(leaf, name, None) for name in getattr(type(leaf), "__slots__", ())]
+        traced = (isinstance(x, Tensor) and not isinstance(x, Cell) and isinstance(x.value, Value) for x in inside)
+        if isinstance(leaf, Iterator) or any(traced):
+            raise TraceError(
+                "compile",
+                "a compiled function returns tensors in tuples, lists and dicts, not in other objects",
+                received=f"a {type(leaf).__name__}",
+                fix="return a tuple, a NamedTuple or a dict, and make the object of it outside",
+            )
 
     def _final_grads(self, made: Captured) -> list[Value]:
         outputs = []

@@ -12,7 +12,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ..autodiff.trees import unflatten
 from ..errors import ArgumentError, RetraceWarning
 from ..tensor.state import NEVER, state
 from ..tensor.tensor import Tensor
+from ..tensor.weak import VARYING
 from .capture import Captured, capture
 from .guards import Guards, guards_of
 from .interface import BackEnd, Program
@@ -28,7 +29,6 @@ from .variant import Variant
 
 _log = logging.getLogger("chainrule.compile")
 _MANY = 8  # programs of one function, from which on there is a warning
-_INT64 = range(-(2**63), 2**63)
 
 
 def default_back_end() -> BackEnd:
@@ -138,6 +138,7 @@ class Compiled:
         self._variants: dict[Any, list[Variant]] = {}
         self._latest: tuple[Call, Variant] | None = None
         self._made = threading.RLock()
+        self._unbound: Compiled | None = None  # for a bound method, what it was bound from
 
     # --- calling ------------------------------------------------------------------------------------------
 
@@ -243,21 +244,42 @@ class Compiled:
     # --- methods ------------------------------------------------------------------------------------------
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        """Bind a compiled method: each object has programs of its own, which go when it goes."""
+        """Bind a compiled method: each object has programs of its own, which go when it goes.
+
+        An object without a dictionary of its own, or a class, is an argument like others.
+        """
         if instance is None:
             return self
-        bound = type(self)(types.MethodType(self.function, instance), **self._options)
         attributes = getattr(instance, "__dict__", None)
-        if attributes is not None:
-            attributes[self.function.__name__] = bound
+        if not isinstance(attributes, dict):
+            return types.MethodType(self, instance)
+        key = f"<compiled {id(self):#x}>"
+        bound = attributes.get(key)
+        if bound is None or bound.function.__self__ is not instance:  # none yet, or that of which it is a copy
+            bound = type(self)(types.MethodType(self.function, instance), **self._options)
+            bound._unbound = self  # keeps it alive, so that its identity stays its own
+            attributes[key] = bound
         return bound
+
+    def __copy__(self) -> Compiled:
+        return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
         """A copy has no programs; a bound method is bound to the copy of its object."""
         function = self.function
         if isinstance(function, types.MethodType) and id(function.__self__) in memo:
             function = types.MethodType(function.__func__, memo[id(function.__self__)])
-        return type(self)(function, **self._options)
+        made = type(self)(function, **self._options)
+        made._unbound = self._unbound
+        return made
+
+    def __reduce__(self) -> NoReturn:
+        raise ArgumentError(
+            "pickle",
+            "a compiled function belongs to its process",
+            received=repr(self),
+            fix="send the Python function, f.function, and compile it there; weights are saved by cr.save",
+        )
 
     def __repr__(self) -> str:
         return f"<compiled {self.name}, {len(self.programs)} programs>"
@@ -288,7 +310,7 @@ def _flat_key(args: tuple[Any, ...], threshold: int) -> tuple[Any, ...] | None:
             key += (value.shape, value.dtype)
         elif kind is np.ndarray:
             key += (argument.shape, argument.dtype)
-        elif kind is float or (kind is int and argument in _INT64):
+        elif kind is float or (kind is int and argument in VARYING):
             key.append(kind)
         else:
             return None

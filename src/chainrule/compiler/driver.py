@@ -4,7 +4,7 @@
 kind    words
 ======  ==========================================================================================================
 KERNEL  1 function, 2 params, 3 items, 4 grain, 5 whether threads may share it
-HOST    1 address of an ``i64 f(i64 argument)`` that gives 0 or a status, 2 argument
+HOST    1 address of a Python function, which is called without arguments
 SCAN    1 length, 2 whether in reverse, 3 steps of the body, 4 their number, 5 advances, 6 their number
 COND    1 address of the word with the predicate's address (a byte), 2 steps if true, 3 number, 4 if false, 5 number
 WHILE   1 steps of the test, 2 number, 3 predicate as in COND, 4 steps of the body, 5 number
@@ -21,8 +21,9 @@ last look for signals, 10 the time between two looks, 11 for how many numbers th
 relocation is ``{slot, base number, byte offset}``: at the start of a run, ``*slot = bases[base number] + offset``. The
 profile has two words for each number: ticks and calls.
 
-Loops look for signals now and then: they take the interpreter's lock, let Python run its handlers, and if one raised
-(Ctrl-C), end the program with the status CANCELLED.
+Loops look for signals now and then: they take the interpreter's lock and let Python run its handlers. If one raised
+(Ctrl-C), or a function of the host did, the program ends with the status RAISED, and the exception lies in the words
+that the context names.
 """
 
 from __future__ import annotations
@@ -47,14 +48,13 @@ STEPS, N_STEPS, RELOCATIONS, N_RELOCATIONS, BASES, STATUS, PROFILE, EXCEPTION = 
 POOL, LAST_LOOK, LOOK_EVERY, N_PROFILE = range(8, 12)
 CONTEXT_WORDS = 16
 
-#: The status of a program that a signal ended, and of one in which a host function raised an exception.
-CANCELLED, RAISED = -1, -2
+#: The status of a program that an exception ended: of a function of the host, or of a signal handler.
+RAISED = -1
 
 LOOK_SECONDS = 0.02  # between two looks for signals
 
 _STEPS_TYPE = ir.FunctionType(I64, [PTR, PTR, I64])
-_HOST_TYPE = ir.FunctionType(I64, [I64])
-_LOOK_TYPE = ir.FunctionType(VOID, [PTR])
+_CONTEXT_TYPE = ir.FunctionType(VOID, [PTR])
 
 
 def _entry(b: ir.IRBuilder, table: Any, index: Any, words: int) -> Any:
@@ -64,6 +64,26 @@ def _entry(b: ir.IRBuilder, table: Any, index: Any, words: int) -> Any:
 
 def _add_bytes(b: ir.IRBuilder, address: Any, offset: Any) -> Any:
     return b.gep(address, [offset], source_etype=I8)
+
+
+def _python(b: ir.IRBuilder, name: str, returns: Any, *arguments: Any) -> Any:
+    """Call a function of the interpreter."""
+    return b.call(system.declare(b, name, ir.FunctionType(returns, [a.type for a in arguments])), arguments)
+
+
+@contextmanager
+def _interpreter(b: ir.IRBuilder) -> Iterator[None]:
+    """Hold the lock of the interpreter in what is emitted here."""
+    state = _python(b, "PyGILState_Ensure", I32)
+    yield
+    _python(b, "PyGILState_Release", VOID, state)
+
+
+def _keep_exception(b: ir.IRBuilder, context: Any) -> None:
+    """Take the exception that Python just raised for the caller of the program, which ends."""
+    exception = get(b, context, EXCEPTION, PTR)
+    _python(b, "PyErr_Fetch", VOID, *(word(b, exception, i) for i in range(3)))
+    put(b, I64(RAISED), get(b, context, STATUS, PTR), 0)
 
 
 class _Steps:
@@ -137,10 +157,15 @@ class _Steps:
                 run_chunks(b, self.pool, function, params, items, grain)
 
     def _host(self) -> None:
+        # Not through a callback of ctypes: an exception before its first line, as of Ctrl-C, would be lost in there.
         b = self.b
-        result = call(b, _HOST_TYPE, get(b, self.step, 1, PTR), get(b, self.step, 2))
-        with b.if_then(b.icmp_signed("!=", result, I64(0)), likely=False):
-            put(b, result, self.status, 0)
+        with _interpreter(b):
+            result = _python(b, "PyObject_CallNoArgs", PTR, get(b, self.step, 1, PTR))
+            with b.if_else(b.icmp_unsigned("==", result, ir.Constant(PTR, None)), likely=False) as (failed, done):
+                with failed:
+                    _keep_exception(b, self.context)
+                with done:
+                    _python(b, "Py_DecRef", VOID, result)
 
     def _scan(self) -> None:
         b = self.b
@@ -207,19 +232,15 @@ class _Steps:
 
 def _build_look(module: ir.Module) -> Any:
     """``void look(context)``: let Python handle signals; if a handler raises, keep the exception and set the status."""
-    look = ir.Function(module, _LOOK_TYPE, "look")
+    look = ir.Function(module, _CONTEXT_TYPE, "look")
     look.linkage = "internal"
     look.attributes.add("noinline")
     context = look.args[0]
     b = ir.IRBuilder(look.append_basic_block("entry"))
-    state = b.call(system.declare(b, "PyGILState_Ensure", ir.FunctionType(I32, [])), [])
-    raised = b.call(system.declare(b, "PyErr_CheckSignals", ir.FunctionType(I32, [])), [])
-    with b.if_then(b.icmp_signed("!=", raised, I32(0)), likely=False):
-        exception = get(b, context, EXCEPTION, PTR)
-        fetch = system.declare(b, "PyErr_Fetch", ir.FunctionType(VOID, [PTR, PTR, PTR]))
-        b.call(fetch, [word(b, exception, i) for i in range(3)])
-        put(b, I64(CANCELLED), get(b, context, STATUS, PTR), 0)
-    b.call(system.declare(b, "PyGILState_Release", ir.FunctionType(VOID, [I32])), [state])
+    with _interpreter(b):
+        raised = _python(b, "PyErr_CheckSignals", I32)
+        with b.if_then(b.icmp_signed("!=", raised, I32(0)), likely=False):
+            _keep_exception(b, context)
     put(b, system.emit_counter(b), context, LAST_LOOK)
     b.ret_void()
     return look

@@ -59,7 +59,7 @@ class Engine:
         )
         self.triple, self.layout = self.machine.triple, str(self.machine.target_data)
         # Only objects are linked, so the linker needs no target machine of ours (it might take it with it).
-        self.linker = _immortal(llvm.create_lljit_compiler())
+        self.linker = immortal(llvm.create_lljit_compiler())
         self.table: dict[str, int] = {}
         self.statistics = Statistics()
         self._links = 0
@@ -141,7 +141,7 @@ class Engine:
             for name, address in imports.items():
                 library.import_symbol(name, address)
             self._links += 1
-            linked = _immortal(library.link(self.linker, f"kernels{self._links}"))
+            linked = immortal(library.link(self.linker, f"kernels{self._links}"))
             self.table |= {key: linked[_symbol(key)] for key in found}
             self.statistics.link += time.perf_counter() - start
 
@@ -150,7 +150,7 @@ def _symbol(key: str) -> str:
     return "kernel_" + hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _immortal(x: Any) -> Any:
+def immortal(x: Any) -> Any:
     """Keep an object for the life of the process: even at its end, threads may still be in the code that it holds."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(x))
     return x

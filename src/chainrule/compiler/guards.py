@@ -7,6 +7,7 @@ package, which then replaces a token: they are looked at again when the token is
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import is_
 from typing import Any
@@ -80,6 +81,7 @@ class Guards(Visitor):
         self._names: list[tuple[Any, str, Any]] = []
         self._name_paths: list[str] = []
         self._closures: list[tuple[Any, Any, str]] = []
+        self._codes: list[tuple[types.FunctionType, types.CodeType, str]] = []
         self._containers: list[tuple[Any, Sequence[Any], str]] = []
         self._arrays: list[tuple[np.ndarray, TakenArray]] = []
         self._modules: list[tuple[Any, dict[str, Any], str]] = []
@@ -102,6 +104,10 @@ class Guards(Visitor):
         """See `Visitor`."""
         if self._first("closure", cell):
             self._closures.append((cell, cell.cell_contents, path))
+
+    def code(self, function: types.FunctionType, path: str) -> None:
+        """See `Visitor`."""
+        self._codes.append((function, function.__code__, path))
 
     def elements(self, container: Any, path: str) -> None:
         """See `Visitor`."""
@@ -154,8 +160,14 @@ class Guards(Visitor):
                 if not same(value, found):
                     return False
                 self._names[i] = (place, key, found)
-        for cell, value, _ in self._closures:
-            if cell.cell_contents is not value and not same(value, cell.cell_contents):
+        try:
+            for cell, value, _ in self._closures:
+                if cell.cell_contents is not value and not same(value, cell.cell_contents):
+                    return False
+        except ValueError:  # the variable was deleted
+            return False
+        for function, code, _ in self._codes:
+            if function.__code__ is not code:
                 return False
         for container, contents, _ in self._containers:
             now = container if container.__class__ is list else _contents(container)
@@ -195,7 +207,9 @@ class Guards(Visitor):
         for (place, key, value), path in zip(self._names, self._name_paths, strict=True):
             yield from _change(path, value, place.get(key, MISSING))
         for cell, value, path in self._closures:
-            yield from _change(path, value, cell.cell_contents)
+            yield from _change(path, value, _content(cell))
+        for function, code, path in self._codes:
+            yield from _change(f"the code of {path}", code, function.__code__)
         for container, contents, path in self._containers:
             if isinstance(container, dict):
                 n = len(contents) // 2
@@ -228,6 +242,13 @@ class Guards(Visitor):
                 )
             filled = True
         return filled
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # the variable was deleted
+        return MISSING
 
 
 def _contents(container: Any) -> Sequence[Any]:

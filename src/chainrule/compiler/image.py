@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from . import driver, threads
 _CHUNK = 1 << 13  # words
 _WORD = (1 << 64) - 1
 
-HostFunction = Callable[[int], int]
+HostFunction = Callable[[], object]
 
 
 class Advance(NamedTuple):
@@ -94,9 +94,9 @@ class Steps:
 
         self._add(driver.KERNEL, number, words)
 
-    def host(self, function: HostFunction, argument: int = 0, number: int = -1) -> None:
-        """Call a Python function, which gives 0 or a status. If it raises, the program ends, and `run` raises it."""
-        self._add(driver.HOST, number, lambda image: [image.trampoline, image.host_number(function, argument)])
+    def host(self, function: HostFunction, number: int = -1) -> None:
+        """Call a Python function. If it raises, the program ends, and `run` raises that."""
+        self._add(driver.HOST, number, lambda image: [image.keep(function)])
 
     def scan(
         self, length: int, body: Steps, advances: Iterable[Advance], reverse: bool = False, number: int = -1
@@ -138,10 +138,8 @@ class Image:
     def __init__(self, n_bases: int = 0) -> None:
         self._memory: list[np.ndarray] = []
         self._used = _CHUNK
-        self._functions: list[tuple[HostFunction, int]] = []
+        self._functions: list[HostFunction] = []
         self._relocations: list[int] = []
-        self._raised: list[BaseException] = []
-        self._callback: Any = None
         self.parallel = False
         self.steps = Steps()
         self._context = self.block([0] * driver.CONTEXT_WORDS)
@@ -169,17 +167,10 @@ class Image:
         rows = [row(self) for row in steps._rows]
         return self.block([x for row in rows for x in row]).address, len(rows)
 
-    @property
-    def trampoline(self) -> int:
-        """The address of the native function through which host functions are called."""
-        if self._callback is None:
-            self._callback = _HOST_TYPE(_caller(self._functions, self._raised))
-        return ctypes.cast(self._callback, ctypes.c_void_p).value or 0
-
-    def host_number(self, function: HostFunction, argument: int) -> int:
-        """The number of a call of a host function."""
-        self._functions.append((function, argument))
-        return len(self._functions) - 1
+    def keep(self, function: HostFunction) -> int:
+        """The address of a Python function, which lives as long as the program."""
+        self._functions.append(function)
+        return id(function)
 
     def finish(self, scratch: int = 0) -> Runnable:
         """The program, ready to run, with this many bytes of scratch memory for each thread."""
@@ -194,25 +185,11 @@ class Image:
         context[driver.EXCEPTION] = self._status.slot(1)
         context[driver.POOL] = pool.address
         context[driver.LOOK_EVERY] = int(driver.LOOK_SECONDS * pool.ticks_per_second())
-        return Runnable(
-            self._context, self._bases, self._status, pool, self.parallel, self._raised, (self._memory, self._callback)
-        )
+        alive = self._memory, self._functions
+        return Runnable(self._context, self._bases, self._status, pool, self.parallel, alive)
 
 
 _RUN_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
-_HOST_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
-
-
-def _caller(functions: list[tuple[HostFunction, int]], raised: list[BaseException]) -> HostFunction:
-    def host(number: int) -> int:
-        function, argument = functions[number]
-        try:
-            return function(argument)
-        except BaseException as error:  # raised again by `Runnable.run`: nothing may pass through native code
-            raised.append(error)
-            return driver.RAISED
-
-    return host
 
 
 class Runnable:
@@ -224,14 +201,7 @@ class Runnable:
     """
 
     def __init__(
-        self,
-        context: Block,
-        bases: Block,
-        status: Block,
-        pool: threads.Pool,
-        parallel: bool,
-        raised: list[BaseException],
-        alive: object,
+        self, context: Block, bases: Block, status: Block, pool: threads.Pool, parallel: bool, alive: object
     ) -> None:
         self.bases = bases.words
         self.profile: np.ndarray | None = None
@@ -239,7 +209,6 @@ class Runnable:
         self._status = status
         self._pool = pool
         self._parallel = parallel
-        self._raised = raised
         self._alive = alive
         self._native = _RUN_TYPE(driver.address())
         self._argument = ctypes.c_void_p(context.address)
@@ -261,18 +230,12 @@ class Runnable:
             if self._parallel and not self._pool.ready:
                 self._pool.start()
             status: int = self._native(self._argument)
+            if status == driver.RAISED:
+                exception = [ctypes.c_void_p(int(x)) for x in self._status.words[1:4]]
+                ctypes.pythonapi.PyErr_Restore(*exception)  # ctypes raises what it finds afterwards
+            return status
         finally:
             lock.release()
-        if status < 0:
-            self._raise(status)
-        return status
-
-    def _raise(self, status: int) -> None:
-        if status == driver.RAISED and self._raised:
-            raise self._raised.pop()
-        if status == driver.CANCELLED:
-            exception = [ctypes.c_void_p(int(x)) for x in self._status.words[1:4]]
-            ctypes.pythonapi.PyErr_Restore(*exception)  # ctypes raises what it finds afterwards
 
     def measure(self, n_steps: int) -> None:
         """From now on, add the time of each step with a number below ``n_steps`` to `profile`; 0 to stop."""

@@ -15,12 +15,11 @@ from ..registry import F
 from ..tensor.cells import Cell
 from ..tensor.state import NEVER
 from ..tensor.tensor import Tensor
+from ..tensor.weak import VARYING
 from .guards import shown
 
 if TYPE_CHECKING:
     from .variant import Variant
-
-_INT64 = range(-(2**63), 2**63)
 
 
 class Same:
@@ -102,14 +101,24 @@ def _part(leaf: Any, threshold: int) -> tuple[Any, bool]:
             )
         return (leaf.shape, leaf.dtype), True
     if isinstance(leaf, float):
-        return float, True
-    if type(leaf) is int and leaf in _INT64:
+        return type(leaf), True
+    if type(leaf) is int and leaf in VARYING:
         return int, True
     if isinstance(leaf, (np.ndarray, np.generic)):
         return (leaf.shape, leaf.dtype), True
-    hashing: Any = type(leaf).__hash__
-    by_value = hashing is not None and hashing is not object.__hash__
-    return ((type(leaf), leaf), False) if by_value else (Same(leaf), False)
+    return ((type(leaf), leaf), False) if _has_value(leaf) else (Same(leaf), False)
+
+
+def _has_value(x: Any) -> bool:
+    """Whether a dictionary finds it by what it is, not by which object it is."""
+    hashing: Any = type(x).__hash__
+    if hashing is object.__hash__:
+        return False
+    try:
+        hash(x)
+    except TypeError:  # it may be a frozen dataclass with a list in it
+        return False
+    return True
 
 
 def describe_change(function: Callable[..., Any], before: Call, now: Call, variant: Variant) -> str:

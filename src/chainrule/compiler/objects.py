@@ -1,9 +1,9 @@
 """Object code on disk, in a folder of the user's own, so that a second process compiles nothing.
 
 Who may write the folder decides what is run, so it is used only if it belongs to the user and nobody else can write to
-it; the checksum is no protection, it finds files that are cut off or damaged. A name says all that the code depends
-on: the kernel, the compiler's sources, LLVM, the processor. So entries never go stale, and only the size of the folder
-has to be bounded.
+it; the checksum is no protection, it finds files that are cut off, damaged or under a name that is not theirs. A name
+says all that the code depends on: the kernel, the compiler's sources, LLVM, the processor. So entries never go stale,
+and only the size of the folder has to be bounded.
 
 Environment: ``CHAINRULE_CACHE=0`` turns it off, ``CHAINRULE_CACHE_DIR`` says where it is.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from . import system
 
-MAGIC = b"chainrule object 1\n"
+MAGIC = b"chainrule object 2\n"
 LIMIT = 256 << 20  # bytes on disk
 CHECK_EVERY = 64  # files that a process stores between two looks at the size of the folder
 TOUCH_AFTER = 24 * 3600.0  # seconds; that an entry was read is noted if the last note is older
@@ -37,8 +37,10 @@ class ObjectCache:
     """
 
     def __init__(self, folder: Path | None, reason: str = "", limit: int = LIMIT) -> None:
-        if folder is not None and not system.private_folder(folder):
-            folder, reason = None, f"{folder} does not belong to this user alone"
+        if folder is not None:
+            reason = system.unusable(folder)
+        if reason:
+            folder = None
         self.folder = folder
         self.reason = reason
         self._limit = limit
@@ -55,7 +57,7 @@ class ObjectCache:
                 read = os.fstat(file.fileno()).st_mtime
         except OSError:
             return None
-        found = _unwrap(content)
+        found = _unwrap(name, content)
         if found is not None and time.time() - read > TOUCH_AFTER:
             with contextlib.suppress(OSError):
                 os.utime(path)  # access times are often not kept
@@ -69,11 +71,12 @@ class ObjectCache:
         try:
             number, temporary = tempfile.mkstemp(dir=self.folder)  # for the user alone
             with open(number, "wb") as file:
-                file.write(_wrap(data))
+                file.write(_wrap(name, data))
             os.replace(temporary, self.folder / (name + _SUFFIX))  # atomic: a reader sees the old or the new one
         except OSError:
             if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
             return
         if self._stored % CHECK_EVERY == 0:
             self.trim()
@@ -103,16 +106,13 @@ class ObjectCache:
             total -= size
 
 
-def _wrap(data: bytes) -> bytes:
-    return MAGIC + hashlib.sha256(data).digest() + data
+def _wrap(name: str, data: bytes) -> bytes:
+    return MAGIC + hashlib.sha256(name.encode() + data).digest() + data
 
 
-def _unwrap(content: bytes) -> bytes | None:
-    start = len(MAGIC) + hashlib.sha256().digest_size
-    data = content[start:]
-    if content[: len(MAGIC)] != MAGIC or content[len(MAGIC) : start] != hashlib.sha256(data).digest():
-        return None
-    return data
+def _unwrap(name: str, content: bytes) -> bytes | None:
+    data = content[len(MAGIC) + hashlib.sha256().digest_size :]
+    return data if content == _wrap(name, data) else None
 
 
 def open_cache() -> ObjectCache:

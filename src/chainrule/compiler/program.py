@@ -6,7 +6,8 @@ Graph --passes--> Graph --schedule--> Steps --plan--> addresses --image--> table
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from ..graph.ir import Graph
 from ..graph.passes import optimize
 from ..tensor.bind import run as run_reference
 from ..tensor.cells import Cell
+from ..tensor.state import state
 from . import engine
 from .image import Advance, Block, Image, Steps
 from .interface import Argument, CellSource, ProgramFault, Source
-from .memory import Buffer, place
+from .memory import ALIGNMENT, Buffer, place
 from .schedule import Commit, Schedule, Step
 
 SMALL = 4096
@@ -110,7 +112,9 @@ class Program:
         codes = {call.code.key: call.code for call in calls}
         found = engine.addresses(list(codes.values()))
         self._functions = dict(zip(codes, found, strict=True))
-        self._arena, self._arena_address = _arena(self.arena_size)
+        self._arena = _shared_arena()
+        self._arena_address: int | None = None  # to which the tables point
+        self._in_arena: list[tuple[int, int]] = []  # addresses of words, and the offsets of what they point to
         self._image = Image(self._n_bases)
         self.numbered: list[Step] = []
         self._fill(self.steps, self._image.steps, [])
@@ -130,7 +134,7 @@ class Program:
         elif buffer.kind == "fixed":
             words[i] = buffer.owner.ctypes.data + offset
         else:
-            words[i] = self._arena_address + buffer.offset + offset
+            self._in_arena.append((slot, buffer.offset + offset))
 
     def _pointers(self, step: Step, words: Sequence[int], moves: Moves) -> Block:
         block = self._image.block([self._image.status, *[0] * len(step.buffers), *words])
@@ -176,22 +180,24 @@ class Program:
             assert predicate is not None
             table.while_(bodies[0], predicate.slot(0), bodies[1], number)
 
-    def _host(self, step: Step, block: Block) -> Any:
-        """A function that runs the NumPy reference on the buffers of a step."""
+    def _host(self, step: Step, block: Block) -> Callable[[], None]:
+        """A function that runs the NumPy reference on the buffers of a step.
+
+        It gets copies: a user's function may keep or change an array, and what it looked at may be gone afterwards.
+        """
         op = step.ops[0]
         assert op.node is not None
         inputs = [(tuple(v.shape), v.dtype) for v in op.node.inputs]  # a buffer may have another shape
         outputs = [(tuple(v.shape), v.dtype) for v in op.outputs]
         primitive, static = op.node.primitive, op.static
 
-        def host(_: int) -> int:
+        def host() -> None:
             addresses = block.words[1 : 1 + len(inputs) + len(outputs)].tolist()
-            given = [_array(a, *t) for a, t in zip(addresses, inputs, strict=False)]
+            given = [_array(a, *t).copy() for a, t in zip(addresses, inputs, strict=False)]
             found = run_reference(primitive, given, static)
             results = found if isinstance(found, tuple) else (found,)
             for address, of, result in zip(addresses[len(inputs) :], outputs, results, strict=True):
                 _array(address, *of)[...] = result
-            return 0
 
         return host
 
@@ -221,31 +227,62 @@ class Program:
                 made = np.empty(how[1], how[2])
                 bases[how[0]] = made.ctypes.data
                 results.append(made)
+        if self._arena.address != self._arena_address:
+            self._move()
+        # What the host calls meanwhile, functions or handlers of signals, may not run a program in the same memory.
+        before, state.interpreted = state.interpreted, True
         try:
             status = self._runnable.run()
         except ChainruleError as error:
             raise ProgramFault(str(error)) from error
+        finally:
+            state.interpreted = before
         if status:
             raise ProgramFault(f"status {status}")
         return [r.copy() if how is None else r for r, (_, _, how) in zip(results, self._results, strict=True)]
 
+    def _move(self) -> None:
+        """Let the tables point to where the arena is now."""
+        self._arena.grow(self.arena_size)
+        self._arena_address = self._arena.address
+        for slot, offset in self._in_arena:
+            ctypes.c_int64.from_address(slot).value = self._arena_address + offset
+
 
 Moves = list[tuple[Step, list[Advance]]]
 
-_latest_arena: tuple[np.ndarray, int] = (np.empty(0, np.uint8), 0)
 
+class _Arena:
+    """Memory for intermediate values of all programs: they run one at a time and leave nothing in it.
 
-def _arena(size: int) -> tuple[np.ndarray, int]:
-    """Memory for intermediate values, and its address.
-
-    Programs run one at a time and leave nothing behind, so all share one arena; if it is too small for a new program,
-    that and later ones get a larger one.
+    Attributes:
+        address: where it is; another one after it has grown.
     """
-    global _latest_arena
-    if _latest_arena[0].size < size + 64:
-        memory = np.empty(size + 64, np.uint8)
-        _latest_arena = memory, -(-memory.ctypes.data // 64) * 64
-    return _latest_arena
+
+    def __init__(self) -> None:
+        self._size = -1
+        self.address = 0
+
+    def grow(self, size: int) -> None:
+        """Make it large enough; nothing may be running."""
+        if size <= self._size:
+            return
+        self._size, self.address, self._memory = -1, 0, None  # first, so that the two are not there at once
+        self._memory = np.empty(size + ALIGNMENT, np.uint8)
+        self._size, self.address = size, -(-self._memory.ctypes.data // ALIGNMENT) * ALIGNMENT
+
+
+_arena: weakref.ref[_Arena] | None = None
+
+
+def _shared_arena() -> _Arena:
+    """The arena of the programs that there are; it goes with the last of them."""
+    global _arena
+    found = None if _arena is None else _arena()
+    if found is None:
+        found = _Arena()
+        _arena = weakref.ref(found)
+    return found
 
 
 def _fixed(array: np.ndarray) -> Buffer:

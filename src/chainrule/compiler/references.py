@@ -77,11 +77,12 @@ class Slots:
 class Visitor:
     """Goes through all that a function can see, and reports what its program depends on.
 
-    A subclass gives the methods ``name``, ``closure``, ``elements``, ``array``, ``module``, ``mapping``.
+    A subclass gives the methods ``name``, ``closure``, ``code``, ``elements``, ``array``, ``module``, ``mapping``.
     """
 
     def __init__(self) -> None:
         self._seen: set[Any] = set()
+        self._class_contents: dict[type, Mapping[str, Any]] = {}  # `vars` makes another object each time
         self._alive: list[Any] = []  # what `_seen` knows by identity
 
     def name(self, place: Any, key: str, path: str) -> None:
@@ -89,6 +90,9 @@ class Visitor:
 
     def closure(self, cell: Any, path: str) -> None:
         """A variable of a closure."""
+
+    def code(self, function: types.FunctionType, path: str) -> None:
+        """The code of a function, which tools that load modules again exchange in place."""
 
     def elements(self, container: Any, path: str) -> None:
         """A list, dict or set."""
@@ -134,6 +138,7 @@ class Visitor:
             if hasattr(f, "__wrapped__"):  # a transform of a user's function
                 self._closure(f, Names({}, {}, frozenset()), path, file)
             return
+        self.code(f, path or f.__qualname__)
         for name, line in names.globals.items():
             if name in f.__globals__:
                 self.name(f.__globals__, name, f"the global {name}")
@@ -172,6 +177,8 @@ class Visitor:
                     self.value(item, attributes, f"{path}[{key!r}]", location)
         elif isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
             self.function(value, path)
+            if vars(value) and self._first("attributes", value, attributes):
+                self._attributes(vars(value), attributes, path, location)
         elif isinstance(value, types.ModuleType):
             if not is_foreign(value) and self._first("attributes", value, attributes):
                 self._attributes(vars(value), attributes, path, location)
@@ -189,12 +196,15 @@ class Visitor:
         if is_foreign(kind):
             if own is None or kind is value or hasattr(kind, "program_for"):  # the source of a compiled function is all
                 return
-            if kind.__module__.partition(".")[0] == "chainrule":
+            if _is_ours(kind):
                 self._own_object(own, path, location)
             else:
                 self._attributes(own, attributes, path, location)
             return
         self._attributes(Slots(value) if own is None else own, attributes, path, location)
+        if kind is not value and own is not None and any(map(_is_ours, kind.__mro__)):  # an optimizer of the user's
+            self._own_object(own, path, location)
+            attributes = attributes.union(*(vars(base) for base in kind.__mro__ if not is_foreign(base)))
         self._methods(value, kind, attributes, path)
 
     def _own_object(self, own: dict[str, Any], path: str, location: str) -> None:
@@ -212,14 +222,29 @@ class Visitor:
                 self.value(value, attributes, f"{path}.{name}", location)
 
     def _methods(self, value: Any, kind: type, attributes: frozenset[str], path: str) -> None:
+        """Visit what an object has from its class: methods, properties, and constants."""
         for name in sorted(attributes | {"__call__", "forward"}):
-            for base in kind.__mro__:
-                found = vars(base).get(name)
-                if found is not None:
-                    found = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
-                    if isinstance(found, types.FunctionType) and not is_foreign(found):
-                        self.function(found, f"{path}.{name}", value)
-                    break
+            bases = [base for base in kind.__mro__ if not is_foreign(base)]
+            above: list[Any] = [] if value is kind or is_module(value) else [getattr(value, "__dict__", {})]
+            for base in bases:
+                found = vars(base).get(name, self)
+                above.append(self._class_contents.setdefault(base, vars(base)))
+                if found is not self:
+                    self._from_class(found, above, name, path, value)
+                    if not _calls_super(found):
+                        break
+
+    def _from_class(self, found: Any, above: list[Any], name: str, path: str, value: Any) -> None:
+        """Visit what was found under a name in the last of some dictionaries; the others can come to hide it."""
+        function = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
+        own = isinstance(function, types.FunctionType)
+        if own and not is_foreign(function):
+            self.function(function, f"{path}.{name}", value)
+        if own or not hasattr(type(found), "__get__"):
+            for place in above:
+                self.name(place, name, f"{path}.{name}")
+            if not own:
+                self.value(found, frozenset(), f"{path}.{name}", "")
 
     def _module(self, module: Any, path: str) -> None:
         if not self._first("module", module):
@@ -232,6 +257,14 @@ class Visitor:
                 for item in value if isinstance(value, list) else (value,):
                     if isinstance(item, types.FunctionType):
                         self.function(item, path)
+
+
+def _is_ours(kind: type) -> bool:
+    return is_foreign(kind) and kind.__module__.partition(".")[0] == "chainrule"
+
+
+def _calls_super(f: Any) -> bool:
+    return isinstance(f, types.FunctionType) and "super" in names_of(f.__code__).globals
 
 
 def _items(container: Any) -> Iterator[tuple[Any, Any]]:

@@ -12,6 +12,7 @@ import signal
 import stat
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 # Room for a mutex or a condition variable (40 and 48 bytes on Linux x86-64).
 LOCK_BYTES = 128
 
-_PYTHON = ("PyGILState_Ensure", "PyGILState_Release", "PyErr_CheckSignals", "PyErr_Fetch")
+_PYTHON = (
+    "PyGILState_Ensure", "PyGILState_Release", "PyErr_CheckSignals", "PyErr_Fetch", "PyObject_CallNoArgs", "Py_DecRef",
+)  # fmt: skip
 _POSIX = ("sched_yield", "pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait", "pthread_cond_broadcast")
 
 can_start_threads = os.name == "posix"
@@ -84,17 +87,22 @@ def _quota_of(folder: Path) -> float | None:
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 
-def start_thread(function: int, argument: int) -> int | None:
-    """Start a thread at a native ``void* f(void*)``, signals masked; its handle, or None if there is none."""
+def start_threads(function: int, arguments: Sequence[int], handles: list[int]) -> None:
+    """Start a thread at a native ``void* f(void*)`` for each argument, signals masked, and append its handle.
+
+    If the system has a limit they are fewer.
+    """
     create = ctypes.CDLL(None).pthread_create
     create.argtypes = [ctypes.POINTER(ctypes.c_ulong), ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-    handle = ctypes.c_ulong()
     before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     try:
-        failed = create(ctypes.byref(handle), None, function, argument)
+        for argument in arguments:
+            handle = ctypes.c_ulong()
+            if create(ctypes.byref(handle), None, function, argument):
+                break
+            handles.append(handle.value)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return None if failed else handle.value
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # handlers of signals that came meanwhile run here
 
 
 def join_thread(handle: int) -> None:
@@ -188,20 +196,24 @@ def declare(b: ir.IRBuilder, name: str, type: Any) -> Any:
 def cache_folder() -> Path | None:
     """Where the user's caches lie; None if there is no home."""
     if named := os.environ.get("CHAINRULE_CACHE_DIR"):
-        return Path(named)
-    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named).absolute()  # the process may go to another folder
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):  # a relative one does not count, says the XDG Base Directory Specification
         return Path(base) / "chainrule"
     home = os.path.expanduser("~")
     return Path(home) / ".cache" / "chainrule" if os.path.isabs(home) else None
 
 
-def private_folder(path: Path) -> bool:
-    """Make a folder if it is missing; whether it is the user's own and nobody else can write to it."""
+def unusable(path: Path) -> str:
+    """Make a folder if it is missing; why it is not one that is the user's own and nobody else's to write, or ""."""
     if not hasattr(os, "getuid"):
-        return False
+        return "this system does not say whose a folder is"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         info = path.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & 0o022
+    except OSError as error:
+        return f"{path} cannot be made: {error.strerror}"
+    own = stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & 0o022
+    if not own:
+        return f"{path} does not belong to this user alone"
+    return "" if os.access(path, os.W_OK | os.X_OK) else f"{path} cannot be written"

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from ..errors import ArgumentError
 from . import engine, system
 from .kernel import KERNEL_TYPE, Code
 from .vector import I64, PTR, VOID
@@ -273,9 +274,9 @@ CODES = [Code("pool worker", _build_worker), Code("pool parallel", _build_parall
 
 
 def _default_threads() -> int:
-    named = os.environ.get("CHAINRULE_NUM_THREADS", "")
-    count = int(named) if named.isdigit() and int(named) > 0 else system.available_processors()
-    return min(count, MAX_THREADS) if system.can_start_threads else 1
+    named = os.environ.get("CHAINRULE_NUM_THREADS", "").strip()
+    count = min(int(named), MAX_THREADS) if named.isascii() and named.isdigit() else 0
+    return (count or min(system.available_processors(), MAX_THREADS)) if system.can_start_threads else 1
 
 
 class Pool:
@@ -302,6 +303,7 @@ class Pool:
         seconds = np.array([SPIN, PATIENCE, ALONE, ALONE_MOST])
         self._words[SPIN_TICKS : SPIN_TICKS + 4] = (seconds * self.ticks_per_second()).astype(np.int64)
         self._clear()
+        engine.immortal(self)  # workers have no part in the end of the interpreter: they may still look at the words
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._clear)
 
@@ -311,30 +313,29 @@ class Pool:
         words[[TICKET, DONE, SLEEPERS, CALLER_WAITS, QUIT, WORKERS]] = 0
         if system.can_start_threads:
             system.init_lock(self.address + 8 * MUTEX, [self.address + 8 * i for i in (WORK, FINISHED)])
-        self._handles = []
+        self._handles.clear()
         self.ready = False
 
     def start(self) -> None:
         """Start the workers, if they are not running. Call it with the lock held."""
         if self.ready:
             return
-        for number in range(1, self._threads):
-            record = RECORDS + 2 * number
+        records = [RECORDS + 2 * number for number in range(1, self._threads)]
+        for number, record in enumerate(records, start=1):
             self._words[record : record + 2] = self.address, number
-            handle = system.start_thread(self._worker, self.address + 8 * record)
-            if handle is None:  # the system has a limit: fewer, then
-                break
-            self._handles.append(handle)
-        self._words[WORKERS] = len(self._handles)
-        self.ready = True
+        try:
+            system.start_threads(self._worker, [self.address + 8 * record for record in records], self._handles)
+        finally:  # even if a signal's handler raised: they run
+            self._words[WORKERS] = len(self._handles)
+            self.ready = True
 
     def stop(self) -> None:
         """End the workers. Call it with the lock held."""
         if self._handles:
             self._words[QUIT] = 1
             system.wake_all(self.address + 8 * MUTEX, self.address + 8 * WORK)
-            for handle in self._handles:
-                system.join_thread(handle)
+            while self._handles:
+                system.join_thread(self._handles.pop())
         self._clear()
 
     @property
@@ -346,7 +347,7 @@ class Pool:
     def threads(self, count: int) -> None:
         with self.lock:
             self.stop()
-            self._threads = min(count, MAX_THREADS) if system.can_start_threads else 1
+            self._threads = count if system.can_start_threads else 1
             self.ensure_scratch(int(self._words[STRIDE]))
 
     def ensure_scratch(self, size: int) -> None:
@@ -392,14 +393,22 @@ def set_num_threads(count: int) -> None:
     """Let compiled programs use ``count`` threads. It changes speed, and not one bit of any result.
 
     The default is the number of processors that this process may use (by affinity and control group), or the
-    environment variable ``CHAINRULE_NUM_THREADS``.
+    environment variable ``CHAINRULE_NUM_THREADS`` if that is a number.
+
+    Args:
+        count: from 1 on; above 256 it is 256.
 
     Raises:
-        ValueError: ``count`` is below 1.
+        ArgumentError: ``count`` is something else.
     """
-    if count < 1:
-        raise ValueError(f"[set_num_threads] expected at least 1 thread, got {count}")
-    pool().threads = count
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        raise ArgumentError(
+            "set_num_threads",
+            "takes a number of threads, at least 1",
+            received=repr(count),
+            fix="pass 1 to run programs on the calling thread alone",
+        )
+    pool().threads = min(int(count), MAX_THREADS)
 
 
 def get_num_threads() -> int:

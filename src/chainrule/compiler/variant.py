@@ -126,10 +126,11 @@ def _maker(captured: Captured) -> Callable[[list[np.ndarray]], Any]:
 
     def make(arrays: list[np.ndarray]) -> list[Any]:
         rest = iter(arrays)
-        return [
-            value if kind == "constant" else Tensor(next(rest)) if kind == "tensor" else next(rest).item()
-            for kind, value in kinds
-        ]
+        take: dict[str, Callable[[Any], Any]] = {
+            "tensor": lambda _: Tensor(next(rest)), "number": lambda _: next(rest).item(),
+            "array": np.copy, "constant": lambda value: value,
+        }  # fmt: skip
+        return [take[kind](value) for kind, value in kinds]
 
     if structure.is_leaf():
         return lambda arrays: make(arrays)[0]

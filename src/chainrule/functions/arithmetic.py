@@ -66,7 +66,8 @@ def pow(x1: TensorLike, x2: TensorLike) -> Tensor:
     >>> pow(tensor([2.0, 3.0]), 2)
     tensor([4., 9.])
     """
-    if isinstance(x2, (int, float)) and not isinstance(x2, bool):
+    varies = isinstance(x2, Tensor) and isinstance(x2, float)  # an argument of a compiled function
+    if isinstance(x2, (int, float)) and not isinstance(x2, bool) and not varies:
         x = asarray(x1)
         floating = x.dtype in dtypes.FLOATING
         if x2 == 2 and isinstance(x2, int) | floating and x.dtype != dtypes.bool_:

@@ -111,11 +111,12 @@ class Cell(Tensor):
 
         Tensors that were read earlier keep their values: they never share it.
         """
-        if self._home is None:
-            self._home = aligned_copy(self._stored().value)
-        elif self._dirty:
-            self._home[...] = self._stored().value
-        self._dirty = False
+        with shared.lock:
+            if self._home is None:
+                self._home = aligned_copy(self._stored().value)
+            elif self._dirty:
+                self._home[...] = self._stored().value
+            self._dirty = False
         return self._home
 
     def written_by(self, runs: Runs) -> None:
@@ -185,10 +186,14 @@ class Cell(Tensor):
 
     def _replace(self, new: Tensor) -> None:
         self._initial = None
-        self._catch_up()
-        self._version += 1
-        self._store(new.value)
-        if self._home is not None:
+        if self._home is None:
+            self._version += 1
+            self._store(new.value)
+            return
+        with shared.lock:  # not while a program writes it
+            self._catch_up()
+            self._version += 1
+            self._store(new.value)
             self._dirty = True
             shared.values = object()
 

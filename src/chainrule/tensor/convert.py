@@ -8,7 +8,8 @@ import numpy as np
 
 from .. import dtypes
 from ..dtypes import DType, as_dtype, promote_scalar, promote_types
-from ..errors import DTypeError
+from ..errors import DTypeError, TraceError
+from ..graph.ir import Value
 from ..primitives.binary import cast
 from .cells import Cell
 from .operators import TensorLike
@@ -75,7 +76,16 @@ def _plain(data: Any) -> Any:
             return [_plain(item) for item in data]
         except RecursionError:
             raise DTypeError("tensor", "the lists contain themselves") from None
-    return data.numpy() if isinstance(data, Tensor) else data
+    if not isinstance(data, Tensor):
+        return data
+    if isinstance(data.value, Value):
+        raise TraceError(
+            "tensor",
+            "the values in the list are not known while the function is traced",
+            received=repr(data),
+            fix="join the tensors by cr.stack or cr.concat",
+        )
+    return data.numpy()
 
 
 def asarray(data: TensorLike, dtype: Any = None, *, copy: bool | None = None) -> Tensor:
@@ -125,7 +135,8 @@ def tensor(data: TensorLike, dtype: Any = None, *, requires_grad: bool = False) 
     tensor([[1., 2.],
             [3., 4.]], dtype=float64)
     """
-    made = Tensor(np.array(asarray(data, dtype).detach().numpy()))
+    value = asarray(data, dtype).detach().value
+    made = Tensor(value if isinstance(value, Value) else np.array(value))
     if requires_grad:
         if made.dtype not in dtypes.INEXACT:
             raise DTypeError(
@@ -176,6 +187,8 @@ def operands(x1: TensorLike, x2: TensorLike, floating: bool = False) -> tuple[Te
 def _strong(scalar: Weak, dtype: Any) -> Tensor:
     """A number that varies, as a tensor by itself."""
     default = dtypes.float32 if isinstance(scalar.python, float) else dtypes.int64
+    if isinstance(scalar.python, np.float64):  # weak beside tensors, since it is a Python float too
+        default = dtypes.float64
     wanted = default if dtype is None else as_dtype(dtype)
     if isinstance(scalar.python, int) and wanted in dtypes.INTEGER and wanted != dtypes.int64:
         return asarray(scalar.known(), wanted)  # its range is checked

@@ -207,7 +207,8 @@ class Tensor(Operators):
                 operation,
                 "the value of a traced tensor is not known: the function is being traced, not run",
                 received=f"{value.type}",
-                fix="decide with cr.where, cr.cond or cr.while_loop, return the tensor, or keep it in a cell",
+                fix="decide with cr.where, cr.cond or cr.while_loop, return the tensor, keep it in a cell, or "
+                "show it by cr.debug.print",
             )
         return value
 
@@ -258,7 +259,11 @@ class Tensor(Operators):
         return self._concrete(operation).item()
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.size == 1 else format(repr(self), spec)
+        return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+
+    def __str__(self) -> str:
+        self._concrete("print")
+        return repr(self)
 
     def __repr__(self) -> str:
         value = self.value

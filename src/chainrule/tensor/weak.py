@@ -7,8 +7,9 @@ the program is good for that value only.
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from .state import NEVER
 from .tensor import Tensor
 
 _INT64 = range(-(2**63), 2**63)
+VARYING = range(-(2**31), 2**31)
+"""Whole numbers that may vary between calls. What is computed from them is followed by its bound, so that it never
+leaves the 64 bits in which programs compute: where it could, Python computes it."""
 
 
 class Weak(Tensor):
@@ -27,20 +31,21 @@ class Weak(Tensor):
 
     Attributes:
         python: the number at the time of tracing; its type is that of the number in every call.
-        known: fixes the number for this program, and returns it.
+        bound: what no whole number in its place exceeds, in absolute value.
     """
 
-    __slots__ = ("_fix", "python")
+    __slots__ = ("_fix", "bound", "python")
 
-    def __init__(self, value: Any, python: int | float, fix: Callable[[], None]) -> None:
+    def __init__(self, value: Any, python: int | float, fix: Callable[[], None], bound: int = 2**31) -> None:
         super().__init__(value, level=NEVER)
         self.python = python
+        self.bound = bound
         self._fix = fix
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        """What `isinstance` goes by, beside the type: code that asks for an int gets one, and fixes it by using it."""
-        return int if isinstance(self.python, int) else Weak
+        """What `isinstance` goes by, beside the type: it is a number, and known where it has to be."""
+        return type(self.python)
 
     def known(self) -> int | float:
         """Return the number itself; from here on the program is good for this number only."""
@@ -87,7 +92,26 @@ class Weak(Tensor):
     def __abs__(self) -> Any:
         return _apply("abs", operator.abs, self)
 
-    __hash__ = object.__hash__
+    def __invert__(self) -> Any:
+        return ~self.known()  # type: ignore[operator]
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __hash__(self) -> int:
+        return hash(self.known())
+
+    def __repr__(self) -> str:
+        return repr(self.known()) if isinstance(self.python, int) else super().__repr__()
+
+    def __str__(self) -> str:
+        return str(self.known())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.known(), spec)
 
 
 def settled(x: Any) -> Any:
@@ -105,6 +129,14 @@ def _python(x: Any) -> Any:
     return x.python if isinstance(x, Weak) else x
 
 
+def _bound(function: str, xs: Sequence[Any]) -> int:
+    """What the result for whole numbers does not exceed, whatever they are, in absolute value."""
+    bounds = [x.bound if isinstance(x, Weak) else abs(x) for x in xs]
+    if function == "multiply":
+        return math.prod(bounds)
+    return sum(bounds) if function in ("add", "subtract") else max(bounds)
+
+
 def _fixed(*xs: Any) -> list[Any]:
     return [x.known() if isinstance(x, Weak) else x for x in xs]
 
@@ -113,7 +145,8 @@ def _apply(function: str, python: Callable[..., Any], *xs: Any) -> Any:
     """Compute among numbers, as Python does: whole numbers stay whole, and the rest is float64."""
     value = python(*map(_python, xs))
     whole = all(isinstance(_python(x), int) for x in xs)
-    if whole and (function == "pow" or (isinstance(value, int) and value not in _INT64)):
+    bound = _bound(function, xs) if whole else 0
+    if function.startswith("bitwise") or (whole and (function == "pow" or bound not in _INT64)):
         return python(*_fixed(*xs))  # the type of the result depends on the values
     if isinstance(value, complex):
         raise TraceError(
@@ -129,15 +162,20 @@ def _apply(function: str, python: Callable[..., Any], *xs: Any) -> Any:
         for x in varying:
             x._fix()
 
-    return Weak(getattr(F, function)(*wide).value, value, fix)
+    return Weak(getattr(F, function)(*wide).value, value, fix, bound)
 
 
 def _operator(name: str, function: str, python: Callable[..., Any]) -> None:
+    def apply(x1: Any, x2: Any, other: Any) -> Any:
+        if name == "mul" and isinstance(other, (list, tuple, str, bytes)):  # repeated
+            return python(*_fixed(x1, x2))
+        return _apply(function, python, x1, x2) if _is_number(other) else getattr(F, function)(x1, x2)
+
     def forward(self: Weak, other: Any) -> Any:
-        return _apply(function, python, self, other) if _is_number(other) else getattr(F, function)(self, other)
+        return apply(self, other, other)
 
     def backward(self: Weak, other: Any) -> Any:
-        return _apply(function, python, other, self) if _is_number(other) else getattr(F, function)(other, self)
+        return apply(other, self, other)
 
     setattr(Weak, f"__{name}__", forward)
     setattr(Weak, f"__r{name}__", backward)
@@ -163,7 +201,9 @@ def _comparison(name: str, function: str) -> None:
 for _name, _function, _python_operator in [
     ("add", "add", operator.add), ("sub", "subtract", operator.sub), ("mul", "multiply", operator.mul),
     ("truediv", "divide", operator.truediv), ("floordiv", "floor_divide", operator.floordiv),
-    ("mod", "remainder", operator.mod), ("pow", "pow", operator.pow),
+    ("mod", "remainder", operator.mod), ("pow", "pow", operator.pow), ("and", "bitwise_and", operator.and_),
+    ("or", "bitwise_or", operator.or_), ("xor", "bitwise_xor", operator.xor),
+    ("lshift", "bitwise_left_shift", operator.lshift), ("rshift", "bitwise_right_shift", operator.rshift),
 ]:  # fmt: skip
     _operator(_name, _function, _python_operator)
 for _name, _function in [

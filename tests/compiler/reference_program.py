@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.ir import Graph
-from ..graph.tracing import evaluate
-from ..tensor.cells import Cell
-from .interface import Argument, ProgramFault, Source
+from chainrule.compiler.interface import Argument, ProgramFault, Source
+from chainrule.graph.ir import Graph
+from chainrule.graph.tracing import evaluate
+from chainrule.tensor.cells import Cell
 
 
 class ReferenceProgram:
