@@ -98,6 +98,7 @@ def test_a_handler_of_a_signal_may_call_a_compiled_function():
         times = cr.while_loop(lambda i: cr.callback(lambda i: more[0], (), "bool", i), lambda i: i + 1, cr.tensor(0))
         return cr.cumulative_max(kept + 0.0 * times)
 
+    step.program_for(np.ones(5000, np.float32))
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.2)

@@ -32,6 +32,8 @@ MAX_VALUES = 64
 """Values that one kernel reads or makes."""
 MAX_STAGES = 6
 """Passes over a row."""
+MAX_DEPTH = 32
+"""Maps that wait for one another."""
 MAX_DIMS = 6
 """Dims that operations may have together; one alone may have more."""
 
@@ -139,7 +141,7 @@ class _Clusters:
     Attributes:
         home: the cluster of each value.
         readers: the cluster that read a value last.
-        waiting: maps that wait, by their result.
+        waiting: maps that wait, by their result; ``depths``, how many wait for one another.
         singles: clusters of single numbers.
     """
 
@@ -148,6 +150,7 @@ class _Clusters:
         self.home: dict[Value, Cluster] = {}
         self.readers: dict[Value, Cluster] = {}
         self.waiting: dict[Value, Op] = {}
+        self.depths: dict[Value, int] = {}
         self.singles: list[Cluster] = []
 
     def add(self, op: Op) -> None:
@@ -201,11 +204,15 @@ class _Clusters:
     # --- maps ---------------------------------------------------------------------------------------------
 
     def _map(self, op: Op) -> None:
-        if self._can_wait(op):
-            self.waiting[op.outputs[0]] = op
-            return
         awaited = self._awaited(op)
+        depth = 1 + max((self.depths[o.outputs[0]] for o in awaited), default=0)
+        if depth <= MAX_DEPTH and self._can_wait(op):
+            self.waiting[op.outputs[0]] = op
+            self.depths[op.outputs[0]] = depth
+            return
         for cluster in self._candidates(op):
+            if self._newest(op) > cluster.number:
+                break  # what it waits for went to a younger one
             if self._bring(awaited, cluster) and (self._join_full(op, cluster) or self._join_row(op, cluster)):
                 return
         self.settle(awaited)

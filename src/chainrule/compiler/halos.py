@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import dtypes
 from ..graph.ir import Graph, Node, Value
-from .views import View, row_major
+from .views import View, collapsed, row_major
 
 Borders = tuple[tuple[int, int], ...]
 """Before and after each spatial axis."""
@@ -45,7 +45,14 @@ def find(graph: Graph) -> dict[Value, Borders]:
                     found[value] = tuple((max(a[0], b[0]), max(a[1], b[1])) for a, b in pairs)
             elif not _looks_inside(node, i):
                 refused.add(value)
-    return {v: b for v, b in found.items() if v not in refused and any(map(any, b)) and _is_map(v)}
+    return {v: b for v, b in found.items() if v not in refused and any(map(any, b)) and _is_map(v) and _in_rows(v, b)}
+
+
+def _in_rows(value: Value, borders: Borders) -> bool:
+    """Whether the inside of the buffer is several rows of consecutive elements."""
+    spatial = [n + low + high for n, (low, high) in zip(value.shape[1:-1], borders, strict=True)]
+    dims = collapsed(zip(value.shape, row_major((value.shape[0], *spatial, value.shape[-1])), strict=True))
+    return value.shape[-1] > 1 and len(dims) > 1 and dims[-1][1] == 1
 
 
 def _looks_inside(node: Node, i: int) -> bool:

@@ -356,7 +356,7 @@ def write_loop(loop: Loop, frame: Frame, body: LoopBody, words: Words) -> None:
 
 def _column(loop: Loop, body: LoopBody, words: Words, row: Any) -> Any:
     """Where in the row of sums a row begins: 0, unless the columns are several rows."""
-    if not loop.cluster.column or loop.cluster.column[2] == loop.inner:
+    if not loop.columns_in_rows:
         return I64(0)
     b = body.b
     return b.mul(b.urem(row, b.udiv(words.columns, words.inner)), words.inner)

@@ -54,6 +54,7 @@ def describe(loop: Loop, words: Words) -> str:
         number[out] = f"v{len(number)}"
         static = {} if op.kind == "reduce" or op.name == "random_bits" else op.static
         how = loop.cluster.reductions[op].kind if op.kind == "reduce" else ""
+        how += " of several rows" if how == "column" and loop.columns_in_rows else ""
         args = ",".join(number[s] for s in loop.args[op])
         types = ",".join(v.root.dtype.name for v in op.inputs)
         lines.append(

@@ -27,6 +27,12 @@ BLOCK = 1024
 STATIC = LANES
 """Rows shorter than this have their length in their code, which then has no loop; longer ones gain nothing by it."""
 
+MOST_PARTS = 256
+"""At most so many partial results of a reduction are combined in the end."""
+
+ROWS_OF_PART = 16
+"""A row of partial sums is of at least so many rows, so that writing it costs little."""
+
 CHUNK_NS = 30_000
 """About so much work makes a chunk that a thread takes."""
 
@@ -223,6 +229,11 @@ class Loop:
                     continue
                 pending += [s for s in self.args[self.maker[value]] if isinstance(s, Value)]
 
+    @property
+    def columns_in_rows(self) -> bool:
+        """Whether one row of sums over columns is several rows here."""
+        return self.cluster.column is not None and self.cluster.column[2] != self.inner
+
     # --- numbers of the call ------------------------------------------------------------------------------
 
     @property
@@ -256,7 +267,7 @@ class Loop:
         size = size or self.cluster.n // max(items, 1)
         grain = max(1, int(CHUNK_NS / max(size * self.work_ns, 1e-3)))
         if self.late:  # a partial result for each chunk: few, but short sums
-            grain = max(grain, -(-items // 256))
+            grain = max(grain, -(-items // MOST_PARTS), ROWS_OF_PART if self.structure == "rows" else 1)
         return items, min(grain, max(items, 1))
 
     def width(self) -> int:

@@ -59,7 +59,7 @@ class Buffer:
 def place(buffers: list[Buffer]) -> int:
     """Give every buffer its offset in the arena, and return the size of the arena.
 
-    In the order of their beginnings, each takes the smallest gap that holds it: n log n.
+    In the order of their beginnings, each takes the smallest gap that holds it; gaps are few.
     """
     free = _Gaps()
     active: list[tuple[int, int, int]] = []  # (end, offset, size), by end

@@ -69,6 +69,7 @@ class Ops:
         self.graph = graph
         self.list: list[Op] = []
         self._views: dict[Value, View] = {}
+        self._copies: dict[Value, Value] = {}
         self._halos = halos.find(graph)
         self._bordered: dict[View, halos.Borders] = {}
         for node in graph.nodes:
@@ -84,7 +85,11 @@ class Ops:
     def buffer(self, value: Value) -> Value:
         """A buffer that holds the value in its own order, copied if need be."""
         view = self.view(value)
-        return view.root if view.is_whole else self._copied(view, value).root
+        if view.is_whole:
+            return view.root
+        if value not in self._copies:
+            self._copies[value] = self._copied(view, value).root
+        return self._copies[value]
 
     def fresh(self, value: Value, taken: set[Value]) -> Value:
         """A buffer as `buffer` gives it, but none of those ``taken``."""

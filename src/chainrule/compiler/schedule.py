@@ -290,6 +290,8 @@ class GraphSchedule:
             self.schedule.emit(Step("kernel", call, buffers, ops, commits=self.late), into)
 
     def _cluster(self, cluster: Cluster, into: list[Step]) -> None:
+        if cluster.kind in ("loop", "product") and self.needed.isdisjoint(cluster.members):
+            return  # all that read it was empty
         for root, target in cluster.targets.items():
             if root in self.needed:
                 self._border(root, target, cluster.ops, into)
