@@ -33,6 +33,9 @@ EXACT = frozenset({
 })  # fmt: skip
 """These move elements, or change a sign."""
 
+MOVED = {"gather": 1, "scatter_set": 2, "dynamic_slice": 1, "dynamic_update_slice": 2, "max_pool_gather": 1}
+"""How many of the first inputs are moved; the others say where."""
+
 SUMS = frozenset({
     "reduce_sum", "reduce_prod", "cumsum", "cumprod", "recurrence", "scatter_add", "dot", "conv", "conv_input",
     "conv_kernel", "max_pool_scatter", "sum_pool", "sum_pool_spread",
@@ -108,7 +111,7 @@ def _errors(node: Node, inputs: list[Approximate], outs: list[Array]) -> list[Ar
     name, static = node.primitive.name, node.static
     clean = all(not x.error.any() for x in inputs)
     if name in RULES:
-        return [RULES[name](inputs, outs[0], {**static, "name": name})]
+        return [RULES[name](inputs, outs[0], {**static, "name": name, "node": node})]
     if name in SUMS:
         return [_sum(node, inputs, outs[0])]
     if name in EXACT:
@@ -130,17 +133,18 @@ def _moved(node: Node, inputs: list[Approximate], out: Array) -> Array:
         return inputs[0].error
     if name == "complex":
         return np.broadcast_to(inputs[0].error + inputs[1].error, out.shape)
-    moved = [x.error if x.value.dtype in dtypes.INEXACT else x.value for x in inputs]
-    if name == "max_pool_gather":  # the second argument says where
-        moved[1] = inputs[1].value.astype(np.float64)
-    return run(node.primitive, moved, node.static)
+    n = MOVED.get(name, len(inputs))
+    if any(x.error.any() for x in inputs[n:]) and name != "max_pool_gather":
+        return np.full(out.shape, np.inf)
+    places = [x.value.astype(np.float64) if name == "max_pool_gather" else x.value for x in inputs[n:]]
+    return run(node.primitive, [x.error for x in inputs[:n]] + places, node.static)
 
 
 def _sum(node: Node, inputs: list[Approximate], out: Array) -> Array:
     n = max((x.value.size for x in inputs), default=1)
     own = ULPS * (1 + 0.25 * np.sqrt(n)) * epsilon(np.result_type(out.dtype, np.float32) if out.dtype in dtypes.HALF else out.dtype)
     if out.dtype not in dtypes.INEXACT:
-        return np.zeros(out.shape)
+        return np.full(out.shape, np.inf if any(x.error.any() for x in inputs) else 0.0)
     small, large = [], []
     for i, x in enumerate(inputs):
         if x.value.dtype not in dtypes.INEXACT or (node.primitive.name == "max_pool_scatter" and i == 1):
@@ -163,11 +167,24 @@ def _by_derivative(node: Node, inputs: list[Approximate], out: Array) -> Array:
     wanted = tuple(x.value.dtype in dtypes.FLOATING for x in inputs)
     result = cr.asarray(_computed(out))
     slopes = node.primitive.pullback(cr.ones_like(result), result, tuple(tensors), wanted, node.static)
-    for x, slope in zip(inputs, slopes, strict=True):
+    for number, (x, slope) in enumerate(zip(inputs, slopes, strict=True)):
         if slope is not None and x.error.any():
-            size = np.broadcast_to(wide(slope.numpy()), out.shape)
-            total = total + np.where(x.error == 0, 0.0, size * x.error)
+            first = np.broadcast_to(wide(slope.numpy()), out.shape) * x.error
+            change = np.fmax(first, _secant(node, inputs, out, number))
+            total = total + np.where(x.error == 0, 0.0, change)
     return np.where(np.isfinite(wide(out)), total, 0.0)
+
+
+def _secant(node: Node, inputs: list[Approximate], out: Array, number: int) -> Array:
+    """How much the result changes if one input is off by its error: where the derivative is 0 it is not all."""
+    largest = np.zeros(out.shape)
+    for sign in (1.0, -1.0):
+        given = [x.value for x in inputs]
+        moved = given[number].astype(np.float64) + sign * inputs[number].error
+        given[number] = moved.astype(given[number].dtype)
+        change = np.abs(run(node.primitive, given, node.static).astype(np.float64) - out.astype(np.float64))
+        largest = np.fmax(largest, np.where(np.isfinite(change), change, 0.0))
+    return largest
 
 
 def _computed(x: Array) -> Array:
@@ -183,6 +200,8 @@ def _any_error(inputs: Sequence[Approximate], shape: tuple[int, ...]) -> Array:
 
 def _by_trial(node: Node, inputs: list[Approximate], outs: list[Array]) -> list[Array]:
     """Anything else (linear algebra, sorting, ...): the largest change of the result as its inputs vary."""
+    if any(x.error.any() for x in inputs if x.value.dtype not in dtypes.INEXACT):
+        return [np.full(out.shape, np.inf) for out in outs]
     rng = np.random.default_rng(0)
     largest = [0.0] * len(outs)
     for _ in range(6):
@@ -254,14 +273,26 @@ def _along(inputs: list[Approximate], out: Array, static: Any) -> Array:
 
 @rule("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 def _compare(inputs: list[Approximate], out: Array, static: Any) -> Array:
-    """Numbers must be apart, unless they are asked to be equal: then they are the same one, as in a maximum's gradient."""
+    """Numbers must be apart, unless one is the largest or smallest of the other, as in a maximum's gradient."""
     x, y = inputs
     apart = np.abs(x.value.astype(np.float64) - y.value.astype(np.float64))
     error = 4 * (x.error + y.error)
     unsure = (apart <= error) & (error > 0)
-    if static["name"] in ("equal", "not_equal"):
+    a, b = (_source(v) for v in static["node"].inputs)
+    if _is_extreme_of(a, b) or _is_extreme_of(b, a):
         unsure &= x.value != y.value
     return np.where(unsure, np.inf, 0.0)
+
+
+def _source(value: Value) -> Value:
+    """Where the elements of a value come from."""
+    while value.node is not None and value.node.primitive.name in EXACT and len(value.node.inputs) == 1:
+        value = value.node.inputs[0]
+    return value
+
+
+def _is_extreme_of(a: Value, b: Value) -> bool:
+    return a.node is not None and a.node.primitive.name in ("reduce_max", "reduce_min") and _source(a.node.inputs[0]) is b
 
 
 @rule("logical_and", "logical_or", "logical_xor", "logical_not", "isfinite", "isnan", "isinf")
