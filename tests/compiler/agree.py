@@ -112,7 +112,10 @@ def bounds_of(function: Function, args: Sequence[Any]) -> list[rounding.Approxim
     """Results of a function with their error bounds."""
     call = Call(tuple(args), {}, 0)
     made = capture(function, call.traceable(), call.runtime, call.structure, "bounds", False)
-    arrays = [np.asarray(call.leaves[i].numpy() if isinstance(call.leaves[i], Tensor) else call.leaves[i]) for i in made.leaves]
+    arrays = [
+        np.asarray(call.leaves[i].numpy() if isinstance(call.leaves[i], Tensor) else call.leaves[i])
+        for i in made.leaves
+    ]
     given = [arrays[s.number] if isinstance(s, Argument) else s.cell.storage().copy() for s in made.inputs]
     found = iter(rounding.bounds(made.graph, given))
     return [

@@ -1,4 +1,4 @@
-"""Programs drawn by hypothesis: instructions that make new values of old ones, whatever shapes and dtypes these have."""
+"""Programs drawn by hypothesis: instructions that make new values of old ones, of whatever shapes and dtypes."""
 
 from __future__ import annotations
 
@@ -148,14 +148,16 @@ UNARY: list[Callable[[Tensor], Tensor]] = [
     lambda x: cr.exp(cr.clip(x, -4.0, 2.0)), lambda x: cr.log(cr.abs(x) + 0.5), lambda x: cr.sqrt(x * x + 0.25),
     lambda x: cr.square(x) * 0.25, lambda x: cr.rsqrt(cr.abs(x) + 0.5), lambda x: cr.expm1(cr.minimum(x, 1.0)),
     lambda x: cr.log1p(cr.abs(x)), lambda x: cr.reciprocal(2.0 + cr.tanh(x)), lambda x: cr.pow(cr.abs(x) + 0.5, 1.5),
-    lambda x: cr.floor(x * 2.5) * 0.5, lambda x: cr.sign(x) * x, lambda x: x**3 * 0.1, lambda x: 1.0 - x, lambda x: x / 3.0,
-    lambda x: cr.stop_gradient(x) * 0.5 + x, lambda x: cr.lgamma(cr.abs(x) + 0.7), lambda x: cr.nn.functional.gelu(x),
+    lambda x: cr.floor(x * 2.5) * 0.5, lambda x: cr.sign(x) * x, lambda x: x**3 * 0.1, lambda x: 1.0 - x,
+    lambda x: x / 3.0,    lambda x: cr.stop_gradient(x) * 0.5 + x, lambda x: cr.lgamma(cr.abs(x) + 0.7),
+    lambda x: cr.nn.functional.gelu(x),
     lambda x: cr.nn.functional.softplus(x), lambda x: x,
 ]  # fmt: skip
 BINARY: list[Callable[[Tensor, Tensor], Tensor]] = [
     cr.add, cr.subtract, cr.maximum, cr.minimum, lambda x, y: cr.tanh(x) * y, lambda x, y: x / (y * y + 0.5),
-    lambda x, y: cr.where(x > y, x, y * 0.5), lambda x, y: cr.hypot(x, y + 0.1), lambda x, y: cr.atan2(x, cr.abs(y) + 0.5),
-    lambda x, y: x * 0.5 + y * 0.25, lambda x, y: cr.logaddexp(x, y), lambda x, y: x - cr.stop_gradient(y),
+    lambda x, y: cr.where(x > y, x, y * 0.5), lambda x, y: cr.hypot(x, y + 0.1),
+    lambda x, y: cr.atan2(x, cr.abs(y) + 0.5),    lambda x, y: x * 0.5 + y * 0.25, lambda x, y: cr.logaddexp(x, y),
+    lambda x, y: x - cr.stop_gradient(y),
     lambda x, y: cr.where(cr.isfinite(x), y, x), lambda x, y: x * (y > 0).astype(x.dtype),
 ]  # fmt: skip
 WHOLES: list[Callable[[Tensor, Tensor], Tensor]] = [
@@ -221,7 +223,14 @@ def reduction(run: Run, step: Step) -> Any:
 def whole_reduction(run: Run, step: Step) -> Any:
     x = run.whole(step.first)
     axis = run.axis(x, step.second) if x.ndim else None
-    functions = (cr.sum, cr.max, cr.min, cr.prod, lambda v, axis: cr.any(v > 0, axis=axis), lambda v, axis: cr.all(v > 0, axis=axis))
+    functions = (
+        cr.sum,
+        cr.max,
+        cr.min,
+        cr.prod,
+        lambda v, axis: cr.any(v > 0, axis=axis),
+        lambda v, axis: cr.all(v > 0, axis=axis),
+    )
     return functions[step.number % 6](x, axis=axis)
 
 
@@ -317,7 +326,11 @@ def pick(run: Run, step: Step) -> Any:
         return cr.take(x, places, axis=axis)
     rows = cr.remainder(places, x.shape[0])
     updates = cr.broadcast_to(cr.mean(x, axis=0), (places.shape[0], *x.shape[1:]))
-    return x.at[rows].add(updates) if kind == 1 else cr.take(x, cr.argmax(x, axis=axis, keepdims=False).reshape(-1)[:3] % n, axis=axis)
+    return (
+        x.at[rows].add(updates)
+        if kind == 1
+        else cr.take(x, cr.argmax(x, axis=axis, keepdims=False).reshape(-1)[:3] % n, axis=axis)
+    )
 
 
 # --- products and windows ---------------------------------------------------------------------------------
@@ -370,12 +383,16 @@ def loop(run: Run, step: Step) -> Any:
     x = run.floating(step.first)
     kind = step.number % 4
     if kind == 0 and x.ndim:
-        carry, rows = cr.scan(lambda c, r: (cr.tanh(c * 0.5 + r), c * r), cr.mean(x, axis=0), x, reverse=step.second > 31)
+        carry, rows = cr.scan(
+            lambda c, r: (cr.tanh(c * 0.5 + r), c * r), cr.mean(x, axis=0), x, reverse=step.second > 31
+        )
         return rows if step.number > 31 else carry
     if kind == 1:
         return cr.cond(cr.mean(x) > 0, lambda v: cr.sin(v), lambda v: v * 0.5, x)
     if kind == 2:
-        return cr.while_loop(lambda c: c[0] < step.second % 5, lambda c: (c[0] + 1, cr.cos(c[1])), (cr.tensor(0), x), max_steps=5)[1]
+        return cr.while_loop(
+            lambda c: c[0] < step.second % 5, lambda c: (c[0] + 1, cr.cos(c[1])), (cr.tensor(0), x), max_steps=5
+        )[1]
     return cr.checkpoint(lambda v: cr.tanh(cr.sin(v) * 2.0))(x)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 import chainrule as cr
 from chainrule import dtypes
-from chainrule.graph.ir import Graph, Node
+from chainrule.graph.ir import Graph, Node, Value
 from chainrule.tensor.bind import run
 
 Array = np.ndarray
@@ -28,8 +28,8 @@ OWN_ULPS = {"power": 32.0, "lgamma": 32.0, "polygamma": 64.0, "erfinv": 16.0, "e
 
 EXACT = frozenset({
     "reshape", "permute", "broadcast_to", "slice", "pad", "concat", "flip", "roll", "alias", "stop_gradient", "gather",
-    "scatter_set", "dynamic_slice", "dynamic_update_slice", "max_pool_gather", "negative", "abs", "real", "imag", "_conj",
-    "complex", "max_pool",
+    "scatter_set", "dynamic_slice", "dynamic_update_slice", "max_pool_gather", "negative", "abs", "real", "imag",
+    "_conj", "complex", "max_pool",
 })  # fmt: skip
 """These move elements, or change a sign."""
 
@@ -142,7 +142,11 @@ def _moved(node: Node, inputs: list[Approximate], out: Array) -> Array:
 
 def _sum(node: Node, inputs: list[Approximate], out: Array) -> Array:
     n = max((x.value.size for x in inputs), default=1)
-    own = ULPS * (1 + 0.25 * np.sqrt(n)) * epsilon(np.result_type(out.dtype, np.float32) if out.dtype in dtypes.HALF else out.dtype)
+    own = (
+        ULPS
+        * (1 + 0.25 * np.sqrt(n))
+        * epsilon(np.result_type(out.dtype, np.float32) if out.dtype in dtypes.HALF else out.dtype)
+    )
     if out.dtype not in dtypes.INEXACT:
         return np.full(out.shape, np.inf if any(x.error.any() for x in inputs) else 0.0)
     small, large = [], []
@@ -292,7 +296,9 @@ def _source(value: Value) -> Value:
 
 
 def _is_extreme_of(a: Value, b: Value) -> bool:
-    return a.node is not None and a.node.primitive.name in ("reduce_max", "reduce_min") and _source(a.node.inputs[0]) is b
+    return (
+        a.node is not None and a.node.primitive.name in ("reduce_max", "reduce_min") and _source(a.node.inputs[0]) is b
+    )
 
 
 @rule("logical_and", "logical_or", "logical_xor", "logical_not", "isfinite", "isnan", "isinf")
@@ -369,9 +375,7 @@ def _scan(inputs: list[Approximate], static: Mapping[str, Any]) -> list[Approxim
     body: Graph = static["body"]
     consts, carry, xs = inputs[:n_consts], inputs[n_consts : n_consts + n_carry], inputs[n_consts + n_carry :]
     rows = body.outputs[n_carry:]
-    stacked = [
-        Approximate(np.zeros((length, *v.shape), v.dtype), np.zeros((length, *v.shape))) for v in rows
-    ]
+    stacked = [Approximate(np.zeros((length, *v.shape), v.dtype), np.zeros((length, *v.shape))) for v in rows]
     for t in range(length - 1, -1, -1) if static["reverse"] else range(length):
         results = evaluate(body, [*consts, *carry, *(Approximate(x.value[t], x.error[t]) for x in xs)])
         carry = results[:n_carry]

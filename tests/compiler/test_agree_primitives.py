@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import agree
 import numpy as np
 import pytest
 from agree import Case, check
 
 import chainrule as cr
+from chainrule.compiler import program
 from chainrule.primitives.base import REGISTRY
 
 sys.path.append(str(Path(__file__).parent.parent / "primitives"))
@@ -27,25 +29,30 @@ TRUTH = np.array([True, False, True, True, False])
 WHOLE = np.array([[-7, -1, 0], [3, 5, 100]])
 OTHER = np.array([2, 0, 5])
 
-# What has no gradient is in no table of gradients: its inputs.
+
+def same(names: str, calls: list[Any]) -> dict[str, list[Any]]:
+    return dict.fromkeys(names.split(), calls)
+
+
+# What has no gradient is in no table of gradients: its inputs, and its other arguments.
 PLAIN: dict[str, list[tuple[Any, ...]]] = (
-    dict.fromkeys(["isfinite", "isnan", "isinf"], [(FLOATS,)])
-    | dict.fromkeys(
-        ["equal", "not_equal", "less", "less_equal", "greater", "greater_equal"],
+    same("isfinite isnan isinf stop_gradient", [(FLOATS,)])
+    | same(
+        "equal not_equal less less_equal greater greater_equal",
         [(FLOATS, FLOATS[::-1]), (FLOATS, np.array(0.0)), (WHOLE, OTHER), (WHOLE, WHOLE)],
     )
-    | dict.fromkeys(["logical_and", "logical_or", "logical_xor"], [(TRUTH, TRUTH[::-1]), (TRUTH, np.array(True))])
-    | dict.fromkeys(["bitwise_and", "bitwise_or", "bitwise_xor"], [(WHOLE, OTHER), (TRUTH, TRUTH[::-1])])
-    | dict.fromkeys(["bitwise_left_shift", "bitwise_right_shift"], [(WHOLE, OTHER), (WHOLE, np.array(64))])
-    | {"logical_not": [(TRUTH,)], "bitwise_invert": [(WHOLE,), (TRUTH,)], "stop_gradient": [(FLOATS,)]}
+    | same("logical_and logical_or logical_xor", [(TRUTH, TRUTH[::-1]), (TRUTH, np.array(True))])
+    | same("bitwise_and bitwise_or bitwise_xor", [(WHOLE, OTHER), (TRUTH, TRUTH[::-1])])
+    | same("bitwise_left_shift bitwise_right_shift", [(WHOLE, OTHER), (WHOLE, np.array(64))])
+    | {"logical_not": [(TRUTH,)], "bitwise_invert": [(WHOLE,), (TRUTH,)]}
 )
 RANDOM = np.random.default_rng(1).standard_normal((3, 4, 5))
 KEYED: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = (
-    dict.fromkeys(
-        ["reduce_argmax", "reduce_argmin"],
-        [((RANDOM,), {"axes": axes}) for axes in ((0,), (1,), (2,))] + [((WHOLE,), {"axes": (1,)})],
+    same(
+        "reduce_argmax reduce_argmin",
+        [*(((RANDOM,), {"axes": axes}) for axes in ((0,), (1,), (2,))), ((WHOLE,), {"axes": (1,)})],
     )
-    | dict.fromkeys(["reduce_any", "reduce_all"], [((RANDOM > 0.5,), {"axes": axes}) for axes in ((0,), (2,), (0, 1, 2))])
+    | same("reduce_any reduce_all", [((RANDOM > 0.5,), {"axes": axes}) for axes in ((0,), (2,), (0, 1, 2))])
     | {
         "argsort": [((RANDOM,), {"axis": a, "descending": d}) for a in (0, 1, 2) for d in (False, True)],
         "random_bits": [((np.array([5, 2**40], np.uint64),), {"shape": s}) for s in ((), (1,), (0,), (7,), (3, 33))],
@@ -104,3 +111,37 @@ def test_print_works_in_a_compiled_function(capsys):
 
     assert function(np.float32(2.0)).item() == 3
     assert capsys.readouterr().out == "x is 2.0\n"
+
+
+# --- the harness itself -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda y: y * (1 + 3e-6), lambda y: y + 1e-6, lambda y: y.astype("float64"), lambda y: y[:-1]]
+)
+def test_a_wrong_result_is_noticed(monkeypatch, wrong):
+    x = np.linspace(0.5, 2, 9).astype(np.float32)
+    case = Case("sine", cr.sin, [x])
+    check([case])
+    native = agree.compiled
+    monkeypatch.setattr(agree, "compiled", lambda f: lambda *args: [wrong(y) for y in native(f)(*args)])
+    with pytest.raises(AssertionError, match=r"sine\(float32\(9,\)\), result 0: .* expected, .* given"):
+        check([case])
+
+
+def test_cancellation_is_no_excuse_and_no_trap():
+    """An error of the size of the terms is allowed in their difference, and no more."""
+    x = np.linspace(1, 2, 5).astype(np.float32)
+    value, error = agree.bounds_of(lambda x: cr.exp(x) - cr.exp(x * 0.5) ** 2, (x,))[0]
+    assert np.all(np.abs(value) <= error)
+    assert np.all(error < 1e-5 * np.exp(x))
+
+
+def test_writing_beyond_an_array_is_noticed():
+    def write():
+        with agree.fences():
+            made = program.np.zeros((4,), np.int32)
+            np.lib.stride_tricks.as_strided(made, (5,), (4,))[4] = 1
+
+    with pytest.raises(AssertionError, match="beyond the memory of an array int32"):
+        write()

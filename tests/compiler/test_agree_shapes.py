@@ -14,7 +14,14 @@ import chainrule as cr
 from chainrule.nn import functional as nnf
 
 SIZES = (0, 1, 2, 3, 7, 8, 13, 16, 17, 31, 32, 33, 64, 97, 1023, 1025)
-SHAPES = [(), *((n,) for n in SIZES), *itertools.product((0, 1, 3, 17), (0, 1, 2, 16, 33)), (2, 3, 5), (4, 1, 17), (3, 0, 2)]
+SHAPES = [
+    (),
+    *((n,) for n in SIZES),
+    *itertools.product((0, 1, 3, 17), (0, 1, 2, 16, 33)),
+    (2, 3, 5),
+    (4, 1, 17),
+    (3, 0, 2),
+]
 SHAPES += [(1, 1, 1), (5, 7, 11), (2, 3, 4, 5), (70, 130), (1, 2000), (2000, 1), (3, 1, 1, 19)]
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 WHOLE = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -59,7 +66,12 @@ def elementwise(x: Any) -> Any:
 def moved(x: Any) -> list[Any]:
     found = [cr.flip(x), cr.reshape(x, (-1,)), cr.broadcast_to(x, (2, *x.shape))]
     if x.ndim:
-        found += [cr.permute_dims(x, range(x.ndim)[::-1]), cr.roll(x, 1, axis=-1), x[..., ::-2], cr.concat([x, x], axis=0)]
+        found += [
+            cr.permute_dims(x, range(x.ndim)[::-1]),
+            cr.roll(x, 1, axis=-1),
+            x[..., ::-2],
+            cr.concat([x, x], axis=0),
+        ]
         found += [cr.reshape(cr.permute_dims(x, range(x.ndim)[::-1]), (-1,)) + 1, cr.pad(x, [(1, 2)] * x.ndim)]
     return found
 
@@ -95,8 +107,9 @@ def test_layouts_agree(function):
 
 
 PAIRS = [
-    ((), (3,)), ((1,), (0,)), ((5, 1), (1, 7)), ((3, 1, 17), (4, 1)), ((2, 3, 4), (3, 1)), ((33,), (3, 33)), ((8, 1), (8, 65)),
-    ((1, 1), (70, 70)), ((4, 1, 5, 1), (1, 6, 1, 7)), ((0, 3), (1, 3)), ((129,), (1,)), ((2, 1, 2, 1, 2), (1, 3, 1, 3, 1)),
+    ((), (3,)), ((1,), (0,)), ((5, 1), (1, 7)), ((3, 1, 17), (4, 1)), ((2, 3, 4), (3, 1)), ((33,), (3, 33)),
+    ((8, 1), (8, 65)),    ((1, 1), (70, 70)), ((4, 1, 5, 1), (1, 6, 1, 7)), ((0, 3), (1, 3)), ((129,), (1,)),
+    ((2, 1, 2, 1, 2), (1, 3, 1, 3, 1)),
 ]  # fmt: skip
 
 
@@ -106,6 +119,23 @@ def test_broadcasting_agrees():
         return z, cr.maximum(x, y), cr.sum(z, axis=0), cr.sum(z, axis=-1), cr.where(x > y, x, y)
 
     check([Case(f"{a} and {b}", function, [array(a), array(b)], gradient=True) for a, b in PAIRS])
+
+
+def test_maps_of_row_sums_agree():
+    """What is read once a row, with strides of its own along the rows."""
+
+    def function(x: Any, y: Any, z: Any) -> Any:
+        low = cr.min(x, axis=-1)
+        scaled = cr.where(y > low, y, low * 0.5) + z
+        return scaled, cr.exp(low - z), x * scaled[..., None]
+
+    shapes = [
+        ((33, 2, 33), (2,), (33, 1)),
+        ((4, 5, 6, 7), (5, 1), (4, 1, 1)),
+        ((3, 1, 17), (1,), (3, 1)),
+        ((2, 3, 1030), (3,), ()),
+    ]
+    check([Case(f"{s}", function, [array(n, "float64") for n in s], gradient=True) for s in shapes])
 
 
 # --- products ---------------------------------------------------------------------------------------------
@@ -137,7 +167,13 @@ def test_products_of_other_layouts_agree():
 
 
 def test_batched_products_agree():
-    shapes = [((2, 3, 4), (2, 4, 5)), ((3, 1, 4), (2, 1, 4, 6)), ((0, 2, 3), (3, 4)), ((7, 1, 33), (7, 33, 1)), ((2, 2, 9, 17), (17, 3))]
+    shapes = [
+        ((2, 3, 4), (2, 4, 5)),
+        ((3, 1, 4), (2, 1, 4, 6)),
+        ((0, 2, 3), (3, 4)),
+        ((7, 1, 33), (7, 33, 1)),
+        ((2, 2, 9, 17), (17, 3)),
+    ]
     check([Case("batched", lambda a, b: a @ b, [array(a), array(b)], gradient=True) for a, b in shapes])
 
 
@@ -145,12 +181,13 @@ def test_batched_products_agree():
 
 CONVOLUTIONS = [
     # image, kernel, and how
-    ((2, 9, 3), (5, 3, 3), {}), ((1, 1, 1), (1, 1, 1), {}), ((0, 5, 2), (3, 2, 2), {}), ((2, 17, 1), (33, 5, 1), {"padding": 2}),
-    ((2, 8, 9, 3), (4, 3, 3, 3), {"padding": 1}), ((1, 7, 5, 16), (16, 3, 3, 16), {"padding": 1}),
+    ((2, 9, 3), (5, 3, 3), {}), ((1, 1, 1), (1, 1, 1), {}), ((0, 5, 2), (3, 2, 2), {}),
+    ((2, 17, 1), (33, 5, 1), {"padding": 2}),    ((2, 8, 9, 3), (4, 3, 3, 3), {"padding": 1}),
+    ((1, 7, 5, 16), (16, 3, 3, 16), {"padding": 1}),
     ((2, 9, 8, 5), (6, 3, 2, 5), {"stride": 2}), ((1, 11, 11, 4), (6, 3, 3, 2), {"groups": 2, "dilation": 2}),
     ((2, 6, 6, 8), (8, 3, 3, 1), {"groups": 8, "padding": 1}), ((3, 5, 5, 17), (31, 1, 1, 17), {}),
-    ((1, 12, 7, 3), (2, 5, 4, 3), {"stride": (3, 2), "padding": (2, 1)}), ((1, 4, 5, 4, 2), (3, 2, 2, 2, 2), {"padding": 1}),
-    ((2, 5, 5, 0), (3, 2, 2, 0), {}),
+    ((1, 12, 7, 3), (2, 5, 4, 3), {"stride": (3, 2), "padding": (2, 1)}),
+    ((1, 4, 5, 4, 2), (3, 2, 2, 2, 2), {"padding": 1}), ((2, 5, 5, 0), (3, 2, 2, 0), {}),
 ]  # fmt: skip
 
 
@@ -164,15 +201,21 @@ def test_convolutions_agree(dtype):
 
 
 WINDOWS = [
-    ((2, 9, 3), 2, {}), ((1, 4, 1), 3, {"padding": 1, "stride": 1}), ((2, 8, 8, 16), 2, {}), ((2, 9, 7, 5), 3, {"stride": 2, "padding": 1}),
-    ((1, 7, 6, 33), (3, 2), {"stride": (2, 1)}), ((1, 4, 6, 5, 2), 2, {}), ((0, 6, 6, 3), 2, {}), ((1, 3, 3, 1), 3, {}),
+    ((2, 9, 3), 2, {}), ((1, 4, 1), 3, {"padding": 1, "stride": 1}), ((2, 8, 8, 16), 2, {}),
+    ((2, 9, 7, 5), 3, {"stride": 2, "padding": 1}), ((1, 7, 6, 33), (3, 2), {"stride": (2, 1)}),
+    ((1, 4, 6, 5, 2), 2, {}), ((0, 6, 6, 3), 2, {}), ((1, 3, 3, 1), 3, {}),
     ((2, 7, 7, 4), 3, {"stride": 2, "ceil_mode": True}),
 ]  # fmt: skip
 
 
 def test_windows_agree():
     def case(image: Any, window: Any, how: Any) -> Case:
-        return Case(f"pool {how}", lambda x: (cr.max_pool(x, window, **how), cr.avg_pool(x, window, **how)), [array(image)], True)
+        return Case(
+            f"pool {how}",
+            lambda x: (cr.max_pool(x, window, **how), cr.avg_pool(x, window, **how)),
+            [array(image)],
+            True,
+        )
 
     check([case(*how) for how in WINDOWS])
 
@@ -201,10 +244,30 @@ def test_products_and_windows_of_16_bit_floats_agree():
 @pytest.mark.parametrize("dtype", WHOLE)
 def test_whole_numbers_agree(dtype):
     def function(x: Any, y: Any, n: Any) -> list[Any]:
-        found = [x + y, x * y, x - y, -x, x // n, x % n, x & y, x | y, x ^ y, ~x, cr.maximum(x, y), cr.abs(x), cr.sign(x)]
+        found = [
+            x + y,
+            x * y,
+            x - y,
+            -x,
+            x // n,
+            x % n,
+            x & y,
+            x | y,
+            x ^ y,
+            ~x,
+            cr.maximum(x, y),
+            cr.abs(x),
+            cr.sign(x),
+        ]
         found += [x << (n & 3), x >> (n & 3), x == y, x < y, x >= n, cr.where(x > n, x, y), cr.clip(x, 1, 9), x**2]
         found += [cr.sum(x), cr.sum(x, axis=0), cr.max(x, axis=1), cr.min(x), cr.prod(x[:, :3], axis=1), cr.any(x > 3)]
-        found += [cr.cumulative_sum(x, axis=1), cr.sort(x, axis=1), cr.argsort(x, axis=1), cr.argmax(x, axis=1), x[::-1].T]
+        found += [
+            cr.cumulative_sum(x, axis=1),
+            cr.sort(x, axis=1),
+            cr.argsort(x, axis=1),
+            cr.argmax(x, axis=1),
+            x[::-1].T,
+        ]
         found += [x.astype(d) for d in DTYPES] + [cr.mean(x), x / n, x * 0.5, cr.take(x, n[0] % 5, axis=0), x @ y.T]
         return found
 
@@ -217,8 +280,25 @@ def test_whole_numbers_agree(dtype):
 
 def test_truth_values_agree():
     def function(x: Any, y: Any) -> list[Any]:
-        found = [x & y, x | y, x ^ y, ~x, x == y, cr.where(x, 1.0, 0.5), x.astype("float32") + 1, cr.any(x), cr.all(x, axis=0)]
-        return [*found, cr.sum(x), cr.count_nonzero(x, axis=1), x[:, ::-1], cr.concat([x, y]), cr.argmax(x.astype("int8"), axis=1)]
+        found = [
+            x & y,
+            x | y,
+            x ^ y,
+            ~x,
+            x == y,
+            cr.where(x, 1.0, 0.5),
+            x.astype("float32") + 1,
+            cr.any(x),
+            cr.all(x, axis=0),
+        ]
+        return [
+            *found,
+            cr.sum(x),
+            cr.count_nonzero(x, axis=1),
+            x[:, ::-1],
+            cr.concat([x, y]),
+            cr.argmax(x.astype("int8"), axis=1),
+        ]
 
     agree(function, array((5, 33), "bool"), array((5, 33), "bool"))
 
@@ -235,10 +315,47 @@ def test_special_numbers_agree(dtype):
 
     def function(x: Any, y: Any) -> list[Any]:
         found = [x + y, x * y, x / y, cr.maximum(x, y), cr.minimum(x, y), cr.remainder(x, y), x // y, cr.copysign(x, y)]
-        found += [x < y, x == y, cr.isnan(x), cr.sign(x), cr.floor(x), cr.round(x), cr.trunc(x), cr.abs(x), -x, cr.sqrt(x)]
+        found += [
+            x < y,
+            x == y,
+            cr.isnan(x),
+            cr.sign(x),
+            cr.floor(x),
+            cr.round(x),
+            cr.trunc(x),
+            cr.abs(x),
+            -x,
+            cr.sqrt(x),
+        ]
         found += [cr.clip(x, y, 2.0), cr.where(x > y, x, y), cr.exp(x), cr.tanh(x), cr.sigmoid(x), cr.log(cr.abs(x))]
-        found += [x.astype(d) for d in DTYPES] + [cr.max(x), cr.min(x), cr.argmax(x), cr.sort(x), cr.argsort(y), cr.sum(x[:1])]
+        found += [x.astype(d) for d in DTYPES] + [
+            cr.max(x),
+            cr.min(x),
+            cr.argmax(x),
+            cr.sort(x),
+            cr.argsort(y),
+            cr.sum(x[:1]),
+        ]
         found += [cr.relu(x), cr.softplus(x), cr.cumulative_max(x, axis=0), cr.atan2(x, y)]
         return [*found, 1 / cr.copysign(1.0, x)]  # shows the sign of a zero
 
     agree(function, pairs[0].copy(), pairs[1].copy())
+
+
+def test_an_unused_result_that_fails_in_python_fails():
+    """Alone, and where it has become a part of a contraction."""
+
+    def alone(x: Any, y: Any) -> Any:
+        _ = (x * 2) // y
+        return x + 1
+
+    def appended(x: Any, y: Any) -> Any:
+        _ = (x.astype("float32") @ x.astype("float32")).astype("int64") // y
+        return x + 1
+
+    for function in (alone, appended):
+        compiled = cr.compile(function)
+        x = np.arange(16).reshape(4, 4)
+        assert compiled(x, np.ones(4, int)).shape == (4, 4)
+        with pytest.raises(cr.errors.ArgumentError, match="integer division by zero"):
+            compiled(x, np.array([1, 2, 0, 3]))

@@ -125,7 +125,19 @@ def matrices(c, xs):
     return cr.scan(body, c, xs)
 
 
-SCANS = [plain, backwards, swapped, rotated, handed_through, from_outside, with_numbers, several_inputs, counted, nested, matrices]
+SCANS = [
+    plain,
+    backwards,
+    swapped,
+    rotated,
+    handed_through,
+    from_outside,
+    with_numbers,
+    several_inputs,
+    counted,
+    nested,
+    matrices,
+]
 
 
 @pytest.mark.parametrize("function", SCANS, ids=lambda f: f.__name__)
@@ -139,7 +151,10 @@ def test_scan_over_large_slices_agrees():
     def function(c, xs):
         return cr.scan(lambda c, x: (c * 0.9 + cr.softmax(x, axis=-1), (c * x).sum(axis=-1)), c, xs)
 
-    cases = [Case(f"{shape}", function, [normal(*shape[1:]), normal(*shape)], gradient=True) for shape in ((3, 37), (2, 5, 1030), (4, 8, 64))]
+    cases = [
+        Case(f"{shape}", function, [normal(*shape[1:]), normal(*shape)], gradient=True)
+        for shape in ((3, 37), (2, 5, 1030), (4, 8, 64))
+    ]
     wide = normal(37, 6)[:, ::2]
     check([*cases, Case("strided", function, [wide[:, 0], np.ascontiguousarray(wide).T], gradient=True)])
 
@@ -216,7 +231,9 @@ def test_one_program_takes_both_branches():
 
 
 def doubling(x, y):
-    return cr.while_loop(lambda c: c[0].sum() < 20, lambda c: (c[0] * 2 + y * y, c[1] + 1), (cr.abs(x), cr.tensor(0)), max_steps=12)
+    return cr.while_loop(
+        lambda c: c[0].sum() < 20, lambda c: (c[0] * 2 + y * y, c[1] + 1), (cr.abs(x), cr.tensor(0)), max_steps=12
+    )
 
 
 def never(x, y):
@@ -234,7 +251,9 @@ def exchanged(x, y):
 def loop_in_loop(x, y):
     def body(c):
         n, a = c
-        _, inner = cr.while_loop(lambda d: d[0] < n, lambda d: (d[0] + 1, cr.sin(d[1]) + y), (cr.tensor(0), a), max_steps=3)
+        _, inner = cr.while_loop(
+            lambda d: d[0] < n, lambda d: (d[0] + 1, cr.sin(d[1]) + y), (cr.tensor(0), a), max_steps=3
+        )
         return n + 1, inner
 
     return cr.while_loop(lambda c: c[0] < 3, body, (cr.tensor(0), x), max_steps=3)
@@ -347,7 +366,9 @@ def gradient_assigns(cells, xs):
     return g
 
 
-@pytest.mark.parametrize("function", [scan_assigns, cond_assigns, while_assigns, gradient_assigns], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "function", [scan_assigns, cond_assigns, while_assigns, gradient_assigns], ids=lambda f: f.__name__
+)
 def test_cells_in_loops_agree(function):
     eager, native = Counter(), Counter()
     compiled = cr.compile(lambda xs: function(native, xs))

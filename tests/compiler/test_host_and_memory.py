@@ -95,7 +95,7 @@ def test_a_handler_of_a_signal_may_call_a_compiled_function():
     @cr.compile
     def step(x: Any) -> Any:
         kept = cr.cumulative_sum(x)
-        times = cr.while_loop(lambda i: cr.callback(lambda i: more[0], (), "bool", i), lambda i: i + 1, cr.tensor(0))
+        times = cr.while_loop(lambda i: cr.callback(lambda i: more[0], (), "bool", i), lambda i: i + 1, x[0])
         return cr.cumulative_max(kept + 0.0 * times)
 
     step.program_for(np.ones(5000, np.float32))
@@ -237,3 +237,22 @@ def test_a_program_goes_with_its_function():
     assert [r() for r in references] == [None] * 3
     cr.compile(lambda: w.assign(w * 1))()
     assert len(w._runs) == 1
+
+
+def test_a_cell_that_a_callback_reads_has_its_new_value_afterwards():
+    cell = cr.Cell(cr.tensor(0.0))
+    seen = []
+
+    def look(x):
+        seen.append(float(cell.numpy()))
+        return x
+
+    @cr.compile
+    def step(x):
+        cell.assign(cell + 1.0)
+        return cr.callback(look, (), "float32", x)
+
+    for _ in range(3):
+        step(cr.tensor(1.0))
+    assert float(cell) == 3.0
+    assert seen == [0.0, 1.0, 2.0]

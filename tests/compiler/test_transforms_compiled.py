@@ -1,4 +1,4 @@
-"""Transforms inside of compiled functions: derivatives of any order and mode, checkpoints, rules of the user, modules."""
+"""Transforms inside of compiled functions: derivatives of any order and mode, checkpoints, own rules, modules."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ W, X, T = normal(4, 5), normal(5), normal(5)
 
 def derivatives(x: Any, t: Any) -> list[Any]:
     grad = cr.grad(smooth)
-    found = [cr.value_and_grad(smooth)(x), cr.jvp(smooth, (x,), (t,)), cr.hvp(smooth, (x,), (t,)), cr.hessian(smooth)(x)]
+    found = [
+        cr.value_and_grad(smooth)(x),
+        cr.jvp(smooth, (x,), (t,)),
+        cr.hvp(smooth, (x,), (t,)),
+        cr.hessian(smooth)(x),
+    ]
     found += [cr.grad(lambda v: (grad(v) * t).sum())(x), cr.jvp(grad, (x,), (t,)), cr.vjp(grad, x)[1](t)]
     return [*found, cr.grad(lambda v: cr.jvp(smooth, (v,), (t,))[1])(x)]
 
@@ -40,7 +45,12 @@ def jacobians(w: Any, x: Any) -> list[Any]:
     def layer(x: Any) -> Any:
         return cr.sin(w @ x) * x[:4]
 
-    return [cr.jacobian(layer)(x), cr.jacfwd(layer)(x), cr.jacrev(layer)(x), cr.jacobian(lambda v: layer(x) * v.sum())(w)]
+    return [
+        cr.jacobian(layer)(x),
+        cr.jacfwd(layer)(x),
+        cr.jacrev(layer)(x),
+        cr.jacobian(lambda v: layer(x) * v.sum())(w),
+    ]
 
 
 def third_order(x: Any) -> Any:
@@ -75,8 +85,9 @@ def stopped(x: Any) -> Any:
 
 
 CASES = [
-    Case("derivatives", derivatives, [X, T]), Case("jacobians", jacobians, [W, X]), Case("third_order", third_order, [X]),
-    Case("several_arguments", several_arguments, [W, X]), Case("gradient_penalty", gradient_penalty, [W, X]),
+    Case("derivatives", derivatives, [X, T]), Case("jacobians", jacobians, [W, X]),
+    Case("third_order", third_order, [X]), Case("several_arguments", several_arguments, [W, X]),
+    Case("gradient_penalty", gradient_penalty, [W, X]),
     Case("stopped", stopped, [X]),
 ]  # fmt: skip
 
@@ -119,7 +130,9 @@ def test_checkpoint_draws_the_same_mask_twice():
     results = []
     for compile in (lambda f: f, cr.compile):
         generator = cr.Generator(3)
-        step = compile(lambda x, g=generator: cr.value_and_grad(lambda v: cr.checkpoint(lambda u: dropped(u, g))(v).sum())(x))
+        step = compile(
+            lambda x, g=generator: cr.value_and_grad(lambda v: cr.checkpoint(lambda u: dropped(u, g))(v).sum())(x)
+        )
         results.append([out.numpy() for _ in range(2) for out in step(np.ones(40))])
     for eager, native in zip(*results, strict=True):
         np.testing.assert_allclose(native, eager, rtol=1e-14)
@@ -128,13 +141,20 @@ def test_checkpoint_draws_the_same_mask_twice():
 
 
 def test_custom_vjp_agrees():
-    clipped = cr.custom_vjp(lambda x: cr.sin(x), lambda x: (cr.sin(x), x), lambda x, ct: (cr.clip(ct * cr.cos(x), -0.1, 0.1),))
+    clipped = cr.custom_vjp(
+        lambda x: cr.sin(x), lambda x: (cr.sin(x), x), lambda x, ct: (cr.clip(ct * cr.cos(x), -0.1, 0.1),)
+    )
     pair = cr.custom_vjp(
-        lambda a, b: (a * b, a + b), lambda a, b: ((a * b, a + b), (a, b)), lambda kept, cts: (cts[0] * kept[1] * 2, cts[1])
+        lambda a, b: (a * b, a + b),
+        lambda a, b: ((a * b, a + b), (a, b)),
+        lambda kept, cts: (cts[0] * kept[1] * 2, cts[1]),
     )
 
     def function(x: Any, y: Any) -> list[Any]:
-        found = [cr.value_and_grad(lambda v: (clipped(v) * y).sum())(x), cr.hessian(lambda v: (clipped(v) * v).sum())(x)]
+        found = [
+            cr.value_and_grad(lambda v: (clipped(v) * y).sum())(x),
+            cr.hessian(lambda v: (clipped(v) * v).sum())(x),
+        ]
         found.append(cr.value_and_grad(lambda a, b: (pair(a, b)[0] * pair(b, a)[1]).sum(), argnums=(0, 1))(x, y))
         return [*found, cr.grad(lambda v: cr.scan(lambda c, u: (clipped(c) + u, c), v.sum(), y)[1].sum())(x)]
 

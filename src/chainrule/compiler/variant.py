@@ -79,12 +79,14 @@ class Variant:
         with shared.lock:
             if shared.values is not self._values:
                 self._refresh()
-            self._runs.count += 1  # before the run: an interrupt between the two must not hide that cells changed
             try:
                 results = self.program.run(arrays)
+                self._runs.count += 1  # not before: what the host reads of a cell meanwhile is its old value
             except ProgramFault as error:
-                self._runs.count -= 1
                 fault = error
+            except BaseException:
+                self._runs.count += 1  # an interrupt may have come after the commit phase
+                raise
             if fault is not None:
                 replay(lambda: self._again(leaves), self._all_cells, self._name, fault)
             if self._kept or not self.guards.gradients_settled:
