@@ -1,7 +1,7 @@
 """Which operations share a kernel: properties, and the listings of a dozen programs.
 
-After a change that is meant to alter them, ``CHAINRULE_UPDATE_GOLDEN=1 pytest tests/compiler/test_fusion.py`` writes the
-listings anew; the difference belongs to the change.
+After a change that is meant to alter them, ``CHAINRULE_UPDATE_GOLDEN=1 pytest tests/compiler/test_fusion.py`` writes
+the listings anew; the difference belongs to the change.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def test_bias_activation_and_residual_are_computed_in_the_kernel_of_the_product(
 
 def test_statistics_of_batch_norm_are_begun_in_the_kernel_of_the_convolution():
     model = nn.Sequential(nn.Conv2d(3, 16, 3, bias=False), nn.BatchNorm2d(16))
-    found = [names(step) for step in steps(lambda x: model(x), array(2, 8, 8, 3)) if "contraction" in step.call.code.key]
+    found = [
+        names(step) for step in steps(lambda x: model(x), array(2, 8, 8, 3)) if "contraction" in step.call.code.key
+    ]
     assert found == [["conv", "reduce_sum"]]
 
 
