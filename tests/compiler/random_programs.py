@@ -149,14 +149,16 @@ UNARY: list[Callable[[Tensor], Tensor]] = [
     lambda x: cr.square(x) * 0.25, lambda x: cr.rsqrt(cr.abs(x) + 0.5), lambda x: cr.expm1(cr.minimum(x, 1.0)),
     lambda x: cr.log1p(cr.abs(x)), lambda x: cr.reciprocal(2.0 + cr.tanh(x)), lambda x: cr.pow(cr.abs(x) + 0.5, 1.5),
     lambda x: cr.floor(x * 2.5) * 0.5, lambda x: cr.sign(x) * x, lambda x: x**3 * 0.1, lambda x: 1.0 - x,
-    lambda x: x / 3.0,    lambda x: cr.stop_gradient(x) * 0.5 + x, lambda x: cr.lgamma(cr.abs(x) + 0.7),
+    lambda x: x / 3.0,
+    lambda x: cr.stop_gradient(x) * 0.5 + x, lambda x: cr.lgamma(cr.abs(x) + 0.7),
     lambda x: cr.nn.functional.gelu(x),
     lambda x: cr.nn.functional.softplus(x), lambda x: x,
 ]  # fmt: skip
 BINARY: list[Callable[[Tensor, Tensor], Tensor]] = [
     cr.add, cr.subtract, cr.maximum, cr.minimum, lambda x, y: cr.tanh(x) * y, lambda x, y: x / (y * y + 0.5),
     lambda x, y: cr.where(x > y, x, y * 0.5), lambda x, y: cr.hypot(x, y + 0.1),
-    lambda x, y: cr.atan2(x, cr.abs(y) + 0.5),    lambda x, y: x * 0.5 + y * 0.25, lambda x, y: cr.logaddexp(x, y),
+    lambda x, y: cr.atan2(x, cr.abs(y) + 0.5),
+    lambda x, y: x * 0.5 + y * 0.25, lambda x, y: cr.logaddexp(x, y),
     lambda x, y: x - cr.stop_gradient(y),
     lambda x, y: cr.where(cr.isfinite(x), y, x), lambda x, y: x * (y > 0).astype(x.dtype),
 ]  # fmt: skip

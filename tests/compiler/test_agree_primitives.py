@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import agree
+import ml_dtypes
 import numpy as np
 import pytest
 from agree import Case, check
@@ -24,7 +25,7 @@ from primitive_table import NO_GRADIENT, TABLE, Case as Entry, unary_cases
 for _module in pkgutil.walk_packages(cr.__path__, "chainrule."):  # some rooms are loaded at first use otherwise
     importlib.import_module(_module.name)
 
-FLOATS = np.array([-2.5, -1.0, -0.0, 0.0, 1.0, 2.5, 1e30, np.inf, -np.inf, np.nan])
+FLOATS = np.array([-2.5, -1.0, -0.0, 0.0, 1.0, 2.5, 6e4, np.inf, -np.inf, np.nan])
 TRUTH = np.array([True, False, True, True, False])
 WHOLE = np.array([[-7, -1, 0], [3, 5, 100]])
 OTHER = np.array([2, 0, 5])
@@ -58,6 +59,7 @@ KEYED: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = (
         "random_bits": [((np.array([5, 2**40], np.uint64),), {"shape": s}) for s in ((), (1,), (0,), (7,), (3, 33))],
     }
 )
+COMPLEX = {"complex", "real", "imag", "conj"}  # parts of names
 OUTSIDE = {"print": "it has no result"}
 
 
@@ -101,6 +103,23 @@ def test_every_primitive_has_a_case(name):
 @pytest.mark.parametrize("name", [name for name in REGISTRY if name not in OUTSIDE])
 def test_primitive_agrees(name, dtype):
     check([case_of(name, i, entry, dtype) for i, entry in enumerate(entries_of(name))])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_elementwise_primitives_of_16_bit_floats_agree(dtype):
+    """They are computed in float32 and rounded once; all in one program."""
+    taken = [name for name, p in REGISTRY.items() if p.elementwise and not set(name.split("_")) & COMPLEX]
+    entries = [(name, entry) for name in taken for entry in entries_of(name)[-1:]]
+    real = [(name, e) for name, e in entries if all(np.asarray(x).dtype.kind != "c" for x in e.inputs)]
+    cases = []
+    for name, entry in real:
+        case = case_of(name, 0, entry, "float32")
+        case.args = [
+            x.astype(np.dtype(getattr(ml_dtypes, dtype, dtype))) if x.dtype == np.float32 else x for x in case.args
+        ]
+        cases.append(case)
+    assert len(cases) > 50
+    check(cases)
 
 
 def test_print_works_in_a_compiled_function(capsys):

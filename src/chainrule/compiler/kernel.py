@@ -38,7 +38,10 @@ class Code(NamedTuple):
 
 
 class Ref(NamedTuple):
-    """A buffer of a node: kind "in", "out" or "temp", the number among those, and where in it, in bytes."""
+    """A buffer of a node: kind "in", "out" or "temp", the number among those, and where in it, in bytes.
+
+    While a contraction is lowered, "part" stands for a temporary buffer whose size is known only afterwards.
+    """
 
     kind: str
     number: int

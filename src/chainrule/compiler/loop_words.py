@@ -16,8 +16,6 @@ class Words:
     0, and its inner stride if other than 0 and 1; constants; offsets in scratch memory.
     """
 
-    FIXED = 4
-
     def __init__(self, loop: Loop, loaded: list[Any] | None = None, partial: bool = False) -> None:
         self.loop = loop
         self.partial = partial
