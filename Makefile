@@ -29,7 +29,7 @@ $(VENV)/.installed-parity: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,parity]'
 	@touch $@
 
-demo: $(VENV)/.installed  ## train on the digits that the package carries, about a minute
+demo: $(VENV)/.installed  ## train on the digits that the package carries, some seconds
 	$(BIN)/chainrule train images digits --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: lint types pytest  ## lint, types and tests, under 10 minutes

@@ -37,7 +37,7 @@ app.add_typer(train_app, name="train")
 
 _EXAMPLES = """[bold]Examples[/bold]
 
-The digits that the package carries, about half a minute: [bold]chainrule train images digits --out run[/bold]
+The digits that the package carries, some seconds: [bold]chainrule train images digits --out run[/bold]
 
 Your own pictures, one folder per class: [bold]chainrule train images pictures --out run --image-size 48[/bold]
 
