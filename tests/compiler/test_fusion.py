@@ -130,3 +130,26 @@ def test_weights_of_a_loop_are_packed_before_it():
     before = program.steps[: program.steps.index(loop)]
     assert [s for s in before if s.call and s.call.code.key.startswith("pack")]
     assert not [s for s in loop.bodies[0] if s.call and s.call.code.key.startswith("pack")]
+
+
+def test_a_memory_budget_makes_the_arena_smaller_and_changes_no_bit():
+    def trained(budget):
+        cr.manual_seed(0)
+        model = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(64, 64), nn.GELU())))
+        opt = optim.SGD(model.parameters(), lr=0.1)
+
+        def step(x):
+            loss = (model(x) ** 2).mean()
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            return loss
+
+        compiled = cr.compile(step, memory_budget=budget)
+        losses = [float(compiled(array(512, 64))) for _ in range(3)]
+        return compiled.programs[0].arena_size, losses
+
+    size, losses = trained(None)
+    smaller, again = trained(size // 2)
+    assert smaller < 0.75 * size
+    assert again == losses
