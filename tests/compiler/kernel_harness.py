@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule import dtypes
 from chainrule.compiler.engine import addresses
 from chainrule.compiler.kernel import Call, Lowered
 from chainrule.graph.ir import Graph, Node, TensorType
@@ -128,3 +129,13 @@ def same(a: np.ndarray, b: np.ndarray) -> None:
     """Two arrays have the same type and the same bits."""
     assert (a.shape, a.dtype) == (b.shape, b.dtype)
     assert np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes(), f"{a}\n{b}"
+
+
+def same_sums(result: np.ndarray, expected: np.ndarray) -> None:
+    """Equal, or for floating and complex numbers within the rounding of some sums."""
+    if expected.dtype not in dtypes.INEXACT:
+        same(result, expected)
+        return
+    assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+    tolerance = 1e-6 if dtypes.real_of(expected.dtype) == dtypes.float32 else 1e-13
+    np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance)

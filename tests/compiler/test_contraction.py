@@ -242,7 +242,7 @@ def bias_and_scale(size):
 
         return store
 
-    return Finish("test bias", 3, (Ref("in", 2), Ref("out", 0), Ref("out", 1)), (size,), emit)
+    return Finish("test bias", (Ref("in", 2), Ref("out", 0), Ref("out", 1)), (size,), emit)
 
 
 FINISHED = {

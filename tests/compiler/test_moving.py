@@ -8,7 +8,7 @@ from kernel_harness import apply, run, same, sample
 
 from chainrule import dtypes
 from chainrule.compiler.kernel import Lowered, Ref
-from chainrule.compiler.moving import LOWER, copy_call, fill_call
+from chainrule.compiler.moving import LOWER, copy_call
 from chainrule.graph.ir import TensorType
 from chainrule.primitives.base import REGISTRY
 
@@ -83,14 +83,6 @@ def test_copy_long():
 def test_other_extents_are_the_same_code():
     first, second = (copy_call((n, 7, m), (9 * m, m, 1), dtypes.float32).code.key for n, m in ((2, 16), (5000, 33333)))
     assert first == second
-
-
-@pytest.mark.parametrize("dtype", ALL, ids=str)
-@pytest.mark.parametrize("size", [0, 1, 15, 16, 100, 70_001])
-def test_fill(dtype, size):
-    value = {"b": True, "c": 1.5 - 2j}.get(dtype.kind, 3)
-    (result,), _ = run(Lowered([fill_call(size, dtype, value)]), [], [TensorType((size,), dtype)])
-    same(result, np.full(size, value, dtype))
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=str)

@@ -29,15 +29,13 @@ class Finish(NamedTuple):
 
     Attributes:
         key: says all that the code depends on.
-        n_refs: the number of buffers it uses.
-        refs: those buffers.
+        refs: the buffers it uses.
         words: the numbers it uses.
         emit: ``emit(frame, pointers, words)``, called at the entry of the kernel, gives ``finish(e, value, row, col)``,
             which emits the code that stores 16 columns from ``col`` on of row ``row`` (counted over all batches).
     """
 
     key: str
-    n_refs: int
     refs: tuple[Ref, ...]
     words: tuple[int, ...]
     emit: Callable[[Frame, list[Any], list[Any]], Store]

@@ -23,6 +23,7 @@ from .packing import Border, pack, pad
 from .products import Product, lower_product
 from .tiling import Axis, Tile, choose_tile, collapse, size
 from .vector import LANES
+from .views import row_major
 
 __all__ = ["Finish", "Operand", "can_finish", "lower_contraction", "supports"]
 
@@ -105,18 +106,13 @@ class _Right(NamedTuple):
     tile: Tile
 
 
-def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides of a row-major array, in elements."""
-    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
-
-
 def _needs_packing(k: list[Axis], columns: list[Axis], m: int, itemsize: int) -> bool:
     columns = collapse(columns)
     if len(columns) > 1 or (columns and columns[0].b != 1):
         return True
     if m < _PACK_ROWS or not k:
         return False
-    in_order = dense_strides([x.extent for x in k])
+    in_order = row_major([x.extent for x in k])
     if len(collapse(Axis(x.extent, x.a, s) for x, s in zip(k, in_order, strict=True))) < len(collapse(k)):
         return True
     return k[-1].b * itemsize >= _PACK_STRIDE and size(k) * size(columns) * itemsize >= _PACK_BYTES
@@ -139,7 +135,7 @@ class _Lowering:
         if 0 in (n, size(k), m, size(batch)) or not _needs_packing(k, columns, m, self.dtype.itemsize):
             return _Right(source, None, tuple(x.b for x in batch), tuple(x.b for x in k), tile)
         packed = pack(source, self.dtype, tile, batch, k, columns, self.lowered)
-        of_batch, of_k = (dense_strides([x.extent for x in axes]) for axes in (batch, k))
+        of_batch, of_k = (row_major([x.extent for x in axes]) for axes in (batch, k))
         return _Right(
             packed.ref,
             packed.panel,
@@ -176,11 +172,11 @@ class _Lowering:
         free_b = [i for i in range(len(b.shape)) if i not in (*contract[1], *batch[1])]
         columns = [Axis(b.shape[i], b=b.strides[i]) for i in free_b]
         m, n = math.prod(a.shape[i] for i in free_a), size(columns)
-        of_batch = dense_strides([a.shape[i] for i in batch[0]])
+        of_batch = row_major([a.shape[i] for i in batch[0]])
         batches = [
             Axis(a.shape[i], a.strides[i], b.strides[j], s * m * n) for i, j, s in zip(*batch, of_batch, strict=True)
         ]
-        of_rows = dense_strides([a.shape[i] for i in free_a])
+        of_rows = row_major([a.shape[i] for i in free_a])
         rows = [Axis(a.shape[i], a.strides[i], out=s) for i, s in zip(free_a, of_rows, strict=True)]
         k = [Axis(a.shape[i], a.strides[i], b.strides[j]) for i, j in zip(*contract, strict=True)]
         right = self.right(Ref("in", 1), batches, k, columns, m)
@@ -196,7 +192,7 @@ class _Lowering:
         first = Border(operand.shape[0], operand.strides[0], 0, 0)
         shape = (operand.shape[0], *(x.size for x in borders), operand.shape[-1])
         padded = pad(source, self.dtype, [first, *borders], operand.shape[-1], operand.strides[-1], self.lowered)
-        return _View(padded, dense_strides(shape))
+        return _View(padded, row_major(shape))
 
     def padded(self, index: int, x: Operand, how: _How) -> _View:
         """An image with the zeros of a convolution around it."""
@@ -210,7 +206,7 @@ class _Lowering:
         image = self.padded(0, x, how)
         outputs, channels = shape[-1] // how.groups, w.shape[-1]
         batch = [Axis(how.groups, channels * image.strides[-1], outputs * w.strides[0], outputs)]
-        out = dense_strides(shape[:-1])
+        out = row_major(shape[:-1])
         steps = (1, *how.stride)
         rows = [Axis(n, image.strides[i] * steps[i], out=out[i]) for i, n in enumerate(shape[:-1])]
         spread = (*how.dilation, 1)
@@ -225,7 +221,7 @@ class _Lowering:
         image = self.padded(0, x, how)
         outputs, inner = shape[0] // how.groups, math.prod(shape[1:])
         batch = [Axis(how.groups, shape[-1] * image.strides[-1], outputs * y.strides[-1], outputs * inner)]
-        out, spread = dense_strides(shape[1:]), (*how.dilation, 1)
+        out, spread = row_major(shape[1:]), (*how.dilation, 1)
         rows = [Axis(n, image.strides[i + 1] * spread[i], out=out[i]) for i, n in enumerate(shape[1:])]
         steps = (1, *how.stride)
         k = [Axis(n, image.strides[i] * steps[i], y.strides[i]) for i, n in enumerate(y.shape[:-1])]
@@ -268,7 +264,7 @@ class _Lowering:
 
     def fold(self, y: Operand, w: Operand, shape: tuple[int, ...], how: _How) -> None:
         """(N P..., O) @ (O, K... C) -> (N P..., K... C), and the windows added up where they overlap."""
-        out = dense_strides(y.shape[:-1])
+        out = row_major(y.shape[:-1])
         rows = [Axis(n, y.strides[i], out=out[i]) for i, n in enumerate(y.shape[:-1])]
         k = [Axis(w.shape[0], y.strides[-1], w.strides[0])]
         columns = [Axis(n, b=w.strides[i + 1]) for i, n in enumerate(w.shape[1:])]
@@ -288,7 +284,7 @@ class _Lowering:
         outputs: int, shape: tuple[int, ...], window: tuple[int, ...],
     ) -> None:  # fmt: skip
         """The product for the pixels of one set in each dimension."""
-        out = dense_strides(shape[:-1])
+        out = row_major(shape[:-1])
         rows = [Axis(shape[0], image.strides[0], out=out[0])]
         k, k_steps, first, at_a, at_b = [], [], 0, 0, 0
         for d, p in enumerate(phases):

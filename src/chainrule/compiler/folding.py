@@ -61,7 +61,7 @@ def fold(
     dims = len(window)
     items, line = math.prod(shape[:-2]), shape[-2] * shape[-1]
     grain = max(1, CHUNK_BYTES // (line * math.prod(window) * dtype.itemsize))
-    n_refs, n_words = (finish.n_refs, len(finish.words)) if finish else (0, 0)
+    n_refs, n_words = (len(finish.refs), len(finish.words)) if finish else (0, 0)
 
     def build(module: ir.Module, name: str) -> None:
         frame = Frame(module, name, 2 + n_refs, len(words) + n_words)

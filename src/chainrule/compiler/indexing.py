@@ -20,9 +20,9 @@ from .. import dtypes
 from ..dtypes import DType
 from ..graph.ir import Node, Value
 from .kernel import Call, Code, Frame, Lowered, Ref
-from .moving import copied, copy_call, grain_for, moved, plan_copy, scalar, smaller, split
+from .moving import copied, copy_call, grain_for, moved, plan_copy, scalar, split
 from .running import add, real_parts
-from .vector import I1, I64, Emitter, is_signed, scalar_type
+from .vector import I1, I64, Emitter, is_signed, scalar_type, smaller
 from .views import row_major
 
 _BLOCK_BYTES = 65536

@@ -23,7 +23,7 @@ from .kernel import Frame
 from .loop_words import Words
 from .loops import BLOCK, Leaf, Loop, Scalar, accumulated
 from .ops import Op
-from .vector import F64, I64, Emitter, scalar_type
+from .vector import F64, I64, Emitter, scalar_type, smaller
 
 _COMBINE = {
     "reduce_sum": "add", "reduce_prod": "multiply", "reduce_max": "maximum", "reduce_min": "minimum",
@@ -344,8 +344,7 @@ def write_loop(loop: Loop, frame: Frame, body: LoopBody, words: Words) -> None:
         body.clear_columns()
     if loop.structure == "flat":
         first = b.mul(frame.begin, I64(BLOCK))
-        last = b.mul(frame.end, I64(BLOCK))
-        last = b.select(b.icmp_signed("<", last, words.n), last, words.n)
+        last = smaller(b, b.mul(frame.end, I64(BLOCK)), words.n)
         if e.width == 1:
             body.elements(I64(0))
         else:

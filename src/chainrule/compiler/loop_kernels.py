@@ -6,6 +6,7 @@ their order; both depend on shapes alone.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -198,14 +199,14 @@ class Appended:
         self.keeps_product = self.product in stored
         self.outputs = [*([self.product] if self.keeps_product else []), *self.loop.stored]
 
-    @property
+    @cached_property
     def finish(self) -> Finish:
         """What the contraction has to know."""
         refs = [Ref("in", 2 + i) for i in range(len(self.loop.buffers))]
         refs += [Ref("out", i) for i in range(len(self.outputs))]
         refs += [Ref("part", i) for i in range(len(self.loop.late))]
         key = f"{describe(self.loop, self.words)}\nkeeps:{self.keeps_product}"
-        return Finish(key, len(refs), tuple(refs), tuple(self.words.values), self._emit)
+        return Finish(key, tuple(refs), tuple(self.words.values), self._emit)
 
     def _emit(self, frame: Frame, pointers: list[Any], words: list[Any]) -> Any:
         """Begin in a kernel; return what is to be done with 16 finished columns of a row."""
@@ -230,7 +231,7 @@ class Appended:
         if not late:
             return self.outputs
         finish, columns = self.finish, self.loop.inner
-        calls = [call for call in lowered.calls if call.refs[len(call.refs) - finish.n_refs :] == finish.refs]
+        calls = [call for call in lowered.calls if call.refs[len(call.refs) - len(finish.refs) :] == finish.refs]
         chunks = [-(-call.items // call.grain) for call in calls]
         first = len(lowered.temps)
         lowered.temps += [sum(chunks) * columns * accumulated(op).itemsize for op in late]

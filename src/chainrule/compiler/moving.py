@@ -1,4 +1,4 @@
-"""Kernels that move elements without computing: strided copies, fills, and what is made of them.
+"""Kernels that move elements without computing: strided copies, and what is made of them.
 
 Elements are moved as bits, so any dtype is one of a few sizes. A copy goes through *rows*, pieces of the last axis of
 the target, of which a chunk of the work does several; an odometer follows the other axes.
@@ -10,14 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from llvmlite import ir
 
 from .. import dtypes
 from ..dtypes import DType
 from ..graph.ir import Node
 from .kernel import Call, Code, Frame, Lowered, Ref
-from .vector import I1, I32, I64, LANES, Emitter
+from .vector import I32, I64, LANES, Emitter, smaller
 from .views import row_major
 
 CHUNK = 32768
@@ -47,11 +46,6 @@ def split(n: int, size: int) -> tuple[int, int]:
 def scalar(frame: Frame) -> Emitter:
     """An emitter of code for one element at a time."""
     return Emitter(frame.b, 1, frame.status)
-
-
-def smaller(b: Any, x: Any, y: Any) -> Any:
-    """The smaller of two i64."""
-    return b.select(b.icmp_signed("<", x, y), x, y)
 
 
 def copied(e: Emitter, source: Any, target: Any, n: Any, dtype: DType) -> None:
@@ -305,39 +299,6 @@ def transposed(b: Any, rows: Sequence[Any]) -> list[Any]:
 _MODES: dict[str, Callable[..., None]] = {
     "row": _emit_row, "splat": _emit_splat, "single": _emit_single, "tile": _emit_tile,
 }  # fmt: skip
-
-
-# --- fills ------------------------------------------------------------------------------------------------
-
-
-def fill_call(size: int, dtype: DType, value: Any, target: Ref = OUTPUT) -> Call:
-    """A call that puts a constant into ``size`` consecutive elements."""
-    bits, parts = moved(dtype)
-    pattern = np.array(value, dtype).reshape(1).view(bits)
-    n = size * parts
-    block, blocks = split(n, bits.itemsize)
-
-    def build(module: ir.Module, name: str) -> None:
-        frame = Frame(module, name, 1, 4)
-        _emit_fill(frame, bits)
-        frame.done()
-
-    words = (block, n, *(int(np.int64(pattern[k % parts].astype(np.uint64).view(np.int64))) for k in range(2)))
-    grain = grain_for(block * bits.itemsize)
-    return Call(Code(f"fill/{bits.itemsize}", build), (target,), words, blocks, grain, flops=size)
-
-
-def _emit_fill(frame: Frame, bits: DType) -> None:
-    """The two halves of a complex number take turns: blocks begin at even places."""
-    b, e = frame.b, frame.e
-    block, n, *halves = frame.words
-    first, second = (e.splat(b.trunc(h, ir.IntType(8 * bits.itemsize)) if bits.itemsize < 8 else h) for h in halves)
-    even = ir.Constant(e.type(I1), [I1(k % 2 == 0) for k in range(LANES)])
-    value = b.select(even, first, second)
-    with e.loop(frame.begin, frame.end) as item:
-        start = b.mul(item, block)
-        target = e.address(frame.buffers[0], start, bits)
-        e.blocks(smaller(b, block, b.sub(n, start)), lambda i: e.store(value, target, i, bits))
 
 
 # --- primitives -------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def _finished(
 ) -> tuple[Code, tuple[Ref, ...], tuple[int, ...]]:
     """The code of a kernel with its finish, and all its buffers and numbers."""
     key = f"{kind.__name__.lower()} {tuple(s)} finish {finish.key if finish else None}"
-    n_refs, n_words = (finish.n_refs, len(finish.words)) if finish else (0, 0)
+    n_refs, n_words = (len(finish.refs), len(finish.words)) if finish else (0, 0)
 
     def build(module: ir.Module, name: str) -> None:
         names = word_names(s)

@@ -6,6 +6,7 @@ Graph --passes--> Graph --schedule--> Steps --plan--> addresses --image--> table
 from __future__ import annotations
 
 import ctypes
+import math
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -87,23 +88,23 @@ class Program:
         return dict.fromkeys([*(s.cell for s in self._inputs if isinstance(s, CellSource)), *written])
 
     def _argument(self, source: Argument, shape: Any, dtype: Any) -> Buffer:
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        if size <= SMALL:
-            staging = np.zeros(shape, dtype)
-            self._arguments.append((source.number, staging, None))
-            return _fixed(staging)
-        self._n_bases += 1
-        self._arguments.append((source.number, None, self._n_bases - 1))
-        return Buffer(size, "base", number=self._n_bases - 1)
+        buffer, staging = self._passed(shape, dtype)
+        self._arguments.append((source.number, staging, None if staging is not None else buffer.number))
+        return buffer
 
     def _result(self, shape: Any, dtype: Any) -> tuple[Buffer, Any, Any]:
         """Buffer of a result, its staging array, or its base with shape and dtype."""
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        buffer, staging = self._passed(shape, dtype)
+        return buffer, staging, None if staging is not None else (buffer.number, tuple(shape), dtype)
+
+    def _passed(self, shape: Any, dtype: Any) -> tuple[Buffer, np.ndarray | None]:
+        """The buffer of an argument or result, and its staging array; none if its address comes with the call."""
+        size = math.prod(shape) * dtype.itemsize
         if size <= SMALL:
             staging = np.zeros(shape, dtype)
-            return _fixed(staging), staging, None
+            return _fixed(staging), staging
         self._n_bases += 1
-        return Buffer(size, "base", number=self._n_bases - 1), None, (self._n_bases - 1, tuple(shape), dtype)
+        return Buffer(size, "base", number=self._n_bases - 1), None
 
     # --- tables -------------------------------------------------------------------------------------------
 
@@ -291,7 +292,7 @@ def _fixed(array: np.ndarray) -> Buffer:
 
 def _array(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """An array on memory of the program."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     if not size:
         return np.empty(shape, dtype)
     memory = (ctypes.c_byte * size).from_address(address)

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import dtypes
 from ..graph.ir import Graph, Value
+from ..graph.passes.effects import can_fail
 from .convolution import Operand, lower_contraction
 from .fusion import FULL, Cluster, clusters
 from .halos import edges
@@ -23,8 +24,6 @@ from .moving import copy_call
 from .ops import Op, Ops
 from .threads import PARALLEL_THRESHOLD
 from .views import View, row_major
-
-_CAN_FAIL = frozenset({"floor_divide", "remainder", "power"})
 
 
 @dataclass(eq=False)
@@ -176,7 +175,6 @@ class GraphSchedule:
         commit: Commit | None,
     ) -> None:  # fmt: skip
         self.schedule = schedule
-        self.graph = graph
         self.ops = Ops(graph)
         self.constants = graph.constants
         self.place: dict[Value, Buffer] = dict(zip(graph.inputs, inputs, strict=True))
@@ -370,7 +368,8 @@ def _rough_ns(call: Call, product: bool) -> float:
 
 
 def _can_fail(op: Op) -> bool:
-    return op.name in _CAN_FAIL and op.outputs[0].dtype in dtypes.INTEGER
+    """Whether the operation itself, not a copy or cast made for its node, raises for some values."""
+    return op.node is not None and op.name == op.node.primitive.name and can_fail(op.node)
 
 
 def _reads_in_place(cluster: Cluster, old: Value) -> bool:

@@ -19,9 +19,9 @@ from .. import dtypes
 from ..dtypes import DType
 from ..graph.ir import Node
 from .kernel import Call, Code, Frame, Lowered, Ref
-from .moving import grain_for, moved, scalar, smaller
+from .moving import grain_for, moved, scalar
 from .running import above, around, blocks_of, columns, compared
-from .vector import I32, I64, LANES, PTR, Emitter, is_float, is_signed
+from .vector import I32, I64, LANES, PTR, Emitter, is_float, is_signed, smaller
 
 RUN = 12
 """Runs of this length are sorted by insertion."""

@@ -35,7 +35,7 @@ from llvmlite import ir
 from ..errors import ArgumentError
 from . import engine, system
 from .kernel import KERNEL_TYPE, Code
-from .vector import I64, PTR, VOID
+from .vector import I64, PTR, VOID, smaller
 
 #: Estimated nanoseconds of serial work from which a step is shared. Measured on two cores that others used too (best
 #: of many): with a worker that still spins from the step before, 2,400 ns became 2,300, 5,900 became 3,800 and 12,800
@@ -91,11 +91,6 @@ class _Callee:
 def call(b: ir.IRBuilder, type: Any, address: Any, *arguments: Any) -> Any:
     """Call the function at an address."""
     return b.call(_Callee(type, address), arguments)
-
-
-def minimum(b: ir.IRBuilder, x: Any, y: Any) -> Any:
-    """The smaller one of two signed integers."""
-    return b.select(b.icmp_signed("<", x, y), x, y)
 
 
 @contextmanager
@@ -174,7 +169,7 @@ def run_chunks(b: ir.IRBuilder, pool: Any, function: Any, params: Any, items: An
         chunk = b.append_basic_block("chunk")
         b.cbranch(b.icmp_signed("<", begin, items), chunk, done)
         b.position_at_end(chunk)
-        end = minimum(b, b.add(begin, grain), items)
+        end = smaller(b, b.add(begin, grain), items)
         call(b, KERNEL_TYPE, function, params, begin, end, scratch)
         begin.add_incoming(end, b.block)
 
@@ -200,7 +195,7 @@ def _work(b: ir.IRBuilder, pool: Any, number: Any) -> Any:
         b.cbranch(b.extract_value(swap, 1), taken, again)
         b.position_at_end(taken)
         begin = b.mul(b.sub(chunks, left), grain)
-        end = minimum(b, b.add(begin, grain), items)
+        end = smaller(b, b.add(begin, grain), items)
         offset = b.mul(number, get(b, pool, STRIDE))
         scratch = b.gep(get(b, pool, SCRATCH, PTR), [offset], source_etype=ir.IntType(8))
         call(b, KERNEL_TYPE, function, params, begin, end, scratch)
@@ -256,7 +251,7 @@ def _judge(b: ir.IRBuilder, pool: Any, mine: Any, worked: Any, waited: Any) -> N
     with b.if_then(b.icmp_signed(">", waited, allowed), likely=False):
         now, before = system.emit_counter(b), get(b, pool, ALONE_FOR)
         soon = b.icmp_signed("<", b.sub(now, get(b, pool, ALONE_UNTIL)), b.mul(before, I64(4)))
-        longer = minimum(b, b.mul(before, I64(2)), get(b, pool, ALONE_MOST_TICKS))
+        longer = smaller(b, b.mul(before, I64(2)), get(b, pool, ALONE_MOST_TICKS))
         alone = b.select(soon, longer, get(b, pool, ALONE_TICKS))
         put(b, alone, pool, ALONE_FOR)
         put(b, b.add(now, alone), pool, ALONE_UNTIL)

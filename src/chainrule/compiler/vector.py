@@ -312,6 +312,11 @@ class Emitter:
         return x
 
 
+def smaller(b: ir.IRBuilder, x: Any, y: Any) -> Any:
+    """The smaller one of two signed integers."""
+    return b.select(b.icmp_signed("<", x, y), x, y)
+
+
 def mangled(type: Any) -> str:
     """The name of a type as part of an intrinsic's name."""
     if isinstance(type, ir.VectorType):

@@ -260,30 +260,6 @@ def _emit_reading(frame: Frame, how: _How, dtype: DType, whole: bool, read: _Rea
         nest.positions((nest.span(0, p),), row, position)
 
 
-def _reading(name: str, read: _Read) -> Callable[[Node], Lowered | None]:
-    def lower(node: Node) -> Lowered | None:
-        how = _how(node.static)
-        x, out = node.inputs[-1], node.outputs[0]
-        dtype, parts = real_parts(x.dtype)
-        if not out.size:
-            return Lowered([])
-        count, whole = len(node.inputs), _is_whole(out, parts)
-
-        def build(module: ir.Module, symbol: str) -> None:
-            frame = Frame(module, symbol, count + 1, 2 * how.rank + 1)
-            _emit_reading(frame, how, dtype, whole, read)
-            frame.done()
-
-        refs = (*(Ref("in", i) for i in range(count)), Ref("out", 0))
-        flops = out.size * parts * math.prod(how.window)
-        items = out.shape[0] * out.shape[1]
-        grain = grain_for(flops // items * dtype.itemsize)
-        code = Code(f"{name}/{dtype.name}/{how.key}/{'whole' if whole else 'tail'}", build)
-        return Lowered([Call(code, refs, _sizes(x.shape, out.shape, parts), items, grain, flops)])
-
-    return lower
-
-
 # --- writing to windows -----------------------------------------------------------------------------------
 
 # Adds 16 channels of one window to an image: (nest, target, sources, spans, channel, value, dtype).
@@ -348,34 +324,43 @@ def _emit_writing(frame: Frame, how: _How, dtype: DType, whole: bool, write: _Wr
         nest.positions((), image, position)
 
 
-def _writing(name: str, write: _Write) -> Callable[[Node], Lowered | None]:
+# --- lowering ---------------------------------------------------------------------------------------------
+
+
+def _lowering(name: str, emit: Callable[..., None], compute: _Read | _Write, *, writes: bool) -> Any:
+    """What lowers a primitive that reads windows, or writes to them: then the image is the result.
+
+    Reading is parallel over places along the first axis of each image, writing over images, which windows may overlap.
+    """
+
     def lower(node: Node) -> Lowered | None:
         how = _how(node.static)
-        y, out = node.inputs[0], node.outputs[0]
-        dtype, parts = real_parts(y.dtype)
+        out = node.outputs[0]
+        image, pooled = (out, node.inputs[0]) if writes else (node.inputs[-1], out)
+        dtype, parts = real_parts(out.dtype)
         if not out.size:
             return Lowered([])
         count, whole = len(node.inputs), _is_whole(out, parts)
 
         def build(module: ir.Module, symbol: str) -> None:
             frame = Frame(module, symbol, count + 1, 2 * how.rank + 1)
-            _emit_writing(frame, how, dtype, whole, write)
+            emit(frame, how, dtype, whole, compute)
             frame.done()
 
         refs = (*(Ref("in", i) for i in range(count)), Ref("out", 0))
-        flops = (out.size + y.size * math.prod(how.window)) * parts
-        items = out.shape[0]
+        flops = (pooled.size * math.prod(how.window) + (out.size if writes else 0)) * parts
+        items = out.shape[0] if writes else out.shape[0] * out.shape[1]
         grain = grain_for(flops // items * dtype.itemsize)
         code = Code(f"{name}/{dtype.name}/{how.key}/{'whole' if whole else 'tail'}", build)
-        return Lowered([Call(code, refs, _sizes(out.shape, y.shape, parts), items, grain, flops)])
+        return Lowered([Call(code, refs, _sizes(image.shape, pooled.shape, parts), items, grain, flops)])
 
     return lower
 
 
 LOWER: dict[str, Callable[[Node], Lowered | None]] = {
-    "max_pool": _reading("max_pool", _maximum),
-    "max_pool_gather": _reading("max_pool_gather", _taken),
-    "sum_pool": _reading("sum_pool", _total),
-    "max_pool_scatter": _writing("max_pool_scatter", _scattered),
-    "sum_pool_spread": _writing("sum_pool_spread", _spread),
+    "max_pool": _lowering("max_pool", _emit_reading, _maximum, writes=False),
+    "max_pool_gather": _lowering("max_pool_gather", _emit_reading, _taken, writes=False),
+    "sum_pool": _lowering("sum_pool", _emit_reading, _total, writes=False),
+    "max_pool_scatter": _lowering("max_pool_scatter", _emit_writing, _scattered, writes=True),
+    "sum_pool_spread": _lowering("sum_pool_spread", _emit_writing, _spread, writes=True),
 }
