@@ -186,7 +186,7 @@ def test_phases_outlive_the_passes_and_eager_code_has_none():
     assert all(node.phase == 1 for node in graph.nodes if node.source == line_of(mlp, "loss.backward()"))
 
 
-def test_what_is_computed_again_under_a_budget_belongs_to_the_backward_phase():
+def test_what_is_computed_again_under_a_budget_is_not_kept_and_marked():
     weights = [cr.Parameter(floats(32, 32)) for _ in range(4)]
 
     def step(x):
@@ -195,10 +195,14 @@ def test_what_is_computed_again_under_a_budget_belongs_to_the_backward_phase():
         x.sum().backward()
         return [w.grad for w in weights]
 
-    graph = cr.compile(step, memory_budget=500_000).program_for(floats(1000, 32)).graph
-    again = [node for node in graph.nodes if node.region]
+    x = floats(1000, 32)
+    free, bound = explain(cr.compile(step), x), explain(cr.compile(step, memory_budget=500_000), x)
+    assert sum(k.bytes for k in bound.kept) < sum(k.bytes for k in free.kept)
+    again = [row for row in bound.kernels if row.again]
     assert again
-    assert {node.phase for node in again} == {1}
+    assert len(bound.kernels) == len(free.kernels) + len(again)
+    assert not any(row.again for row in free.kernels)
+    assert "(again)" in str(bound)
 
 
 # --- memory and state -------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def calls_per_node(n):
 
     sys.setprofile(count)
     try:
-        optimize(graph, memory_budget=0)
+        optimize(graph)
     finally:
         sys.setprofile(None)
     return calls / len(graph.nodes)

@@ -47,6 +47,7 @@ def _around(
     yield
     schedule.around.pop()
     schedule.time += 1
+    step.time = schedule.time
     for buffer in {*here.used, *buffers}:
         buffer.use(schedule.time)
         for loop in schedule.around:

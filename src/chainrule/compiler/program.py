@@ -23,6 +23,7 @@ from . import engine
 from .image import Advance, Block, Image, Steps
 from .interface import Argument, CellSource, ProgramFault, Source
 from .memory import ALIGNMENT, Buffer, place
+from .recompute import fit
 from .schedule import Commit, Schedule, Step
 
 SMALL = 4096
@@ -59,16 +60,16 @@ class Program:
         self.name = name
         self.n_results = n_results
         self.written = list(written)
-        self.graph = optimize(graph, memory_budget)
+        self.graph = optimize(graph)
         self._inputs = list(inputs)
         self._arguments: list[tuple[int, Any, Any]] = []  # number of the leaf, staging array or None, base
         self._n_bases = 0
-        self._plan(written)
+        self._plan(written, memory_budget)
         self._lay_out()
 
     # --- planning -----------------------------------------------------------------------------------------
 
-    def _plan(self, written: Sequence[Cell]) -> None:
+    def _plan(self, written: Sequence[Cell], memory_budget: int | None) -> None:
         schedule = Schedule()
         graph = self.graph
         homes = {cell: _fixed(cell.storage()) for cell in self._cells(written)}
@@ -81,8 +82,11 @@ class Program:
         self.steps: list[Step] = []
         commit = Commit(self.n_results, [homes[cell] for cell in written])
         schedule.graph(graph, given, targets, self.steps, commit)
-        self.arena_size = place(schedule.buffers)
         self.buffers = schedule.buffers
+        if memory_budget is None:
+            self.arena_size = place(self.buffers)
+        else:
+            self.steps, self.arena_size = fit(self.steps, self.buffers, memory_budget)
 
     def _cells(self, written: Sequence[Cell]) -> dict[Cell, None]:
         return dict.fromkeys([*(s.cell for s in self._inputs if isinstance(s, CellSource)), *written])

@@ -38,6 +38,8 @@ class Step:
         bodies: steps of the bodies of a loop or branch.
         result: buffer of the test of a while loop or the predicate of a branch.
         length, reverse: of a scan.
+        time: when it runs, in the order of buffers' lives.
+        again: whether it makes what was made before, to save memory.
     """
 
     kind: str
@@ -50,6 +52,8 @@ class Step:
     reverse: bool = False
     size: int = 0
     commits: bool = False
+    time: int = 0
+    again: bool = False
 
     @property
     def parallel(self) -> bool:
@@ -107,6 +111,7 @@ class Schedule:
     def emit(self, step: Step, into: list[Step]) -> None:
         """Append a step, and note what it uses."""
         self.time += 1
+        step.time = self.time
         for buffer, _ in step.buffers:
             self._use(buffer)
         into.append(step)
@@ -137,6 +142,7 @@ class Schedule:
         for buffer, _ in step.buffers:
             buffer.use(loop.began - 1)
             loop.used.add(buffer.root)
+        step.time = loop.began - 1
         loop.prelude.append(step)
         return True
 

@@ -110,7 +110,7 @@ class Explanation:
         total = self.seconds
         for row in self.kernels:
             table.keys.append(f"k{row.number}")
-            name = "  " * row.depth + " ".join(filter(None, (times_text(row.times), row.name)))
+            name = "  " * row.depth + " ".join(filter(None, (times_text(row.times), row.name, "(again)" * row.again)))
             numbers = [""] * 5
             if not row.is_loop:
                 numbers = [

@@ -70,6 +70,7 @@ class Row:
         threads: how many share it.
         source: the user's line.
         after: numbers of the steps whose results it reads; if there are none, of the loop that it is in.
+        again: whether it makes what was made before, to save memory.
     """
 
     number: int
@@ -85,6 +86,7 @@ class Row:
     threads: int = 1
     source: str = ""
     after: list[int] = field(default_factory=list)
+    again: bool = False
 
     @property
     def bytes(self) -> int:
@@ -113,7 +115,7 @@ class _Rows:
                 continue
             reads, writes = uses(step, self.writer)
             row = Row(self.numbers[step], depth, step.kind, _name(step, reads, writes), _shape(step), times)
-            row.source = step.source
+            row.source, row.again = step.source, step.again
             row.after = list(dict.fromkeys(self.writer[b] for b in (read.root for read in reads) if b in self.writer))
             if not row.after and around is not None:
                 row.after = [around]
@@ -283,10 +285,11 @@ def kept_of(program: Program) -> list[Kept]:
         for op in step.ops:
             maker |= {value: (op, step) for value in op.outputs if value not in maker or value in written}
     phases = _phases(steps)
+    remade = {buffer.value for step in steps if step.again for buffer in uses(step, ())[1]}
     kept: dict[Value, Kept] = {}
     for step in steps:
         for root in dict.fromkeys(view.root for op in step.ops for view in op.inputs):
-            if root not in maker:
+            if root not in maker or root in remade:
                 continue
             op, made = maker[root]
             phase = phases[id(made.ops)]

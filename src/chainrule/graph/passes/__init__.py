@@ -8,15 +8,12 @@ from .contract import absorb_transposes
 from .dead import remove_dead_code
 from .fold import fold_constants, uniform
 from .inner import optimize_bodies
-from .memory import peak
-from .rematerialize import Report, rematerialize
 from .simplify import simplify
 from .unused import remove_unused_results
 
 __all__ = [
-    "PASSES", "Report", "absorb_transposes", "fold_constants", "merge_common_subexpressions", "optimize",
-    "optimize_bodies", "peak", "rematerialize", "remove_dead_code", "remove_unused_results",
-    "simplify", "uniform",
+    "PASSES", "absorb_transposes", "fold_constants", "merge_common_subexpressions", "optimize", "optimize_bodies",
+    "remove_dead_code", "remove_unused_results", "simplify", "uniform",
 ]  # fmt: skip
 
 # Merging makes the two sides of a `where` one, and transposes leave reshapes behind: so the middle is done twice.
@@ -33,15 +30,12 @@ PASSES = (
 )
 
 
-def optimize(graph: Graph, memory_budget: int | None = None) -> Graph:
+def optimize(graph: Graph) -> Graph:
     """Return a graph that computes the same in fewer steps; the bodies of its control flow are optimized too.
 
     Args:
         graph: a legal graph. It is left as it is.
-        memory_budget: bytes at which to compute cheap values again instead of keeping them; `rematerialize` itself
-            gives a report, too.
     """
     for apply in PASSES:
         graph = apply(graph)
-    graph = remove_dead_code(optimize_bodies(graph, optimize))  # a body that sees its constants may not fail any more
-    return graph if memory_budget is None else rematerialize(graph, memory_budget)[0]
+    return remove_dead_code(optimize_bodies(graph, optimize))  # a body that sees its constants may not fail any more
