@@ -16,7 +16,7 @@ from chainrule.errors import StateError
 
 def parameters(seed=0):
     rng = np.random.default_rng(seed)
-    return [cr.Parameter(cr.tensor(rng.normal(size=s), dtype="float32")) for s in ((3, 2), (4,))]
+    return [cr.Parameter(cr.tensor(rng.normal(size=s), dtype="float32")) for s in ((3, 2), (1, 4))]
 
 
 def feed(opt, weights, seed, n):
@@ -120,10 +120,10 @@ def broken(change):
         (optim.SGD(parameters()).state_dict(), "that of another optimizer. Received: SGD"),
         (optim.Adam(parameters()[:1]).state_dict(), "the parameters differ. Received: missing 1"),
         (optim.Adam(parameters(), amsgrad=True).state_dict(), "the states of '0' differ. Received: unexpected max_exp"),
-        (optim.Adam(parameters()[::-1]).state_dict(), "exp_avg of '0' is float32(3, 2). Received: float32(4,)"),
+        (optim.Adam(parameters()[::-1]).state_dict(), "exp_avg of '0' is float32(3, 2). Received: float32(1, 4)"),
         (
             broken(lambda s: s["state"]["1"].update(exp_avg_sq=np.zeros(4))),
-            "exp_avg_sq of '1' is float32(4,). Received: float64(4,)",
+            "exp_avg_sq of '1' is float32(1, 4). Received: float64(4,)",
         ),
         (broken(lambda s: s["param_groups"].append({})), "has 1 parameter groups. Received: 2 groups"),
         (broken(lambda s: s["param_groups"][0].pop("eps")), "hyperparameters of group 0 differ. Received: missing eps"),

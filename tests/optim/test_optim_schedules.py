@@ -25,6 +25,16 @@ TABLE = [
     ("CosineAnnealingWarmRestarts", {"T_0": 3, "T_mult": 2}, schedules.cosine_restarts(3, 2)),
     ("WarmupCosine", {"warmup_steps": 3, "total_steps": 9}, schedules.warmup_cosine(3, 9)),
     ("LambdaLR", {"lr_lambda": lambda step: 1 / (1 + step)}, schedules.by_factor(lambda step: 1 / (1 + step))),
+    (
+        "MultiplicativeLR",
+        {"lr_lambda": lambda step: 1 / step},
+        schedules.by_factor(lambda step: 1 / math.factorial(step)),
+    ),
+    (
+        "CyclicLR",
+        {"base_lr": 0.0, "max_lr": 2.0, "step_size_up": 4},
+        lambda step, base: 2 * schedules.triangle(4)(step),
+    ),
 ]
 every_scheduler = pytest.mark.parametrize(("name", "arguments", "pure"), TABLE, ids=[row[0] for row in TABLE])
 
@@ -44,8 +54,9 @@ def test_a_scheduler_goes_along_its_pure_function(name, arguments, pure):
     cells = [group["lr"] for group in opt.param_groups]
     scheduler = getattr(lr_scheduler, name)(opt, **arguments)
     for step in range(12):
-        expected = [pure(step, 0.5), pure(step, 0.125)]
-        assert [float(cell) for cell in cells] == expected == scheduler.get_last_lr() == scheduler.lr_at(step)
+        rates = [float(cell) for cell in cells]
+        assert rates == scheduler.get_last_lr() == scheduler.lr_at(step)
+        assert rates == pytest.approx([pure(step, 0.5), pure(step, 0.125)], rel=1e-15)
         scheduler.step()
     assert all(group["lr"] is cell for group, cell in zip(opt.param_groups, cells, strict=True))
 
@@ -66,8 +77,8 @@ def test_going_on_from_a_saved_state(name, arguments, pure):
 
 @given(st.integers(0, 60))
 def test_factors_apply_to_any_base(step):
-    for _, _, pure in TABLE:
-        if pure is not TABLE[6][2]:  # eta_min is a rate, not a factor
+    for name, _, pure in TABLE:
+        if name not in ("CosineAnnealingLR", "CyclicLR"):  # they have rates of their own
             assert pure(step, 0.3) == pytest.approx(0.3 * pure(step), rel=1e-12, abs=1e-15)
 
 
@@ -83,6 +94,56 @@ def test_values_by_hand():
     assert restarts(13.5) == pytest.approx((1 + math.cos(math.pi * 7.5 / 8)) / 2)
     warm = schedules.warmup_cosine(2, 6, 0.1)
     assert [warm(s) for s in (0, 1, 2, 6, 99)] == pytest.approx([0.5, 1.0, 1.0, 0.1, 0.1])
+
+
+def test_a_product_asks_for_each_factor_once():
+    asked = []
+    schedule = schedules.by_product(lambda step: asked.append(step) or 0.5)
+    assert [schedule(step, 8.0) for step in (3, 0, 2, 3, 4)] == [1.0, 8.0, 2.0, 1.0, 0.5]
+    assert asked == [1, 2, 3, 4]
+
+
+def test_triangles_by_hand():
+    heights = schedules.triangle(2, 4, "triangular2")
+    assert [heights(step) for step in (0, 1, 2, 4, 6, 8, 14)] == [0.0, 0.5, 1.0, 0.5, 0.0, 0.5, 0.25]
+    assert schedules.triangle(3, 0)(3) == 0.0  # falls at once
+    assert schedules.triangle(2, mode="exp_range", gamma=0.5)(2) == 0.25
+    assert schedules.triangle(2, scale_fn=lambda cycle: 10.0 * cycle)(6) == 20.0
+    assert schedules.triangle(2, scale_fn=lambda step: 10.0 * step, scale_mode="iterations")(6) == 60.0
+
+
+def test_cyclic_momentum_goes_the_other_way():
+    opt = optimizer(0.5, 0.125)
+    scheduler = lr_scheduler.CyclicLR(opt, [0.0, 1.0], 2.0, 4, base_momentum=[0.5, 0.75], max_momentum=1.0)
+    cells = [group["momentum"] for group in opt.param_groups]
+    for _ in range(2):
+        scheduler.step()
+    assert [float(group["lr"]) for group in opt.param_groups] == [1.0, 1.5]
+    assert [float(cell) for cell in cells] == [0.75, 0.875]
+    assert all(group["momentum"] is cell for group, cell in zip(opt.param_groups, cells, strict=True))
+
+
+def chain(opt):
+    parts = [lr_scheduler.LinearLR(opt, 0.5, total_iters=4), lr_scheduler.StepLR(opt, 3, 0.5), one_cycle(opt)]
+    return lr_scheduler.ChainedScheduler([parts[2], *parts[:2]])
+
+
+def test_chained_schedulers_multiply_and_go_on_from_a_saved_state():
+    opt, other, single = optimizer(), optimizer(), optimizer()
+    scheduler, alone = chain(opt), one_cycle(single)
+    for step in range(8):
+        factor = min(1.0, 0.5 + step / 8) * 0.5 ** (step // 3)
+        assert float(opt.lr) == pytest.approx(float(single.lr) * factor, rel=1e-14)
+        assert float(opt.param_groups[0]["momentum"]) == float(single.param_groups[0]["momentum"])
+        scheduler.step()
+        alone.step()
+    resumed = chain(other)
+    resumed.load_state_dict(json.loads(json.dumps(scheduler.state_dict())))
+    for _ in range(4):
+        assert float(other.lr) == float(opt.lr)
+        assert float(other.param_groups[0]["momentum"]) == float(opt.param_groups[0]["momentum"])
+        scheduler.step()
+        resumed.step()
 
 
 def test_sequential_schedulers_count_from_their_milestones():
@@ -196,6 +257,15 @@ def test_what_does_not_fit_is_refused():
         (lambda: lr_scheduler.SequentialLR(opt, [], []), "a milestone between each two"),
         (lambda: lr_scheduler.SequentialLR(opt, [exponential, plateau], [3]), "the step alone"),
         (lambda: lr_scheduler.SequentialLR(optimizer(), [exponential], []), "of this optimizer"),
+        (lambda: lr_scheduler.ChainedScheduler([]), "joins at least one scheduler"),
+        (lambda: lr_scheduler.ChainedScheduler([exponential, plateau]), "the step alone. Received: ReduceLROnPlateau"),
+        (lambda: lr_scheduler.ChainedScheduler([exponential], optimizer()), "of this optimizer"),
+        (lambda: schedules.chained([]), "at least one schedule"),
+        (lambda: lr_scheduler.CyclicLR(0.1, 0.1, 1.0), "needs an optimizer first. Received: float"),
+        (lambda: lr_scheduler.CyclicLR(opt, 0.1, 1.0, 0), "step_size_up is positive"),
+        (lambda: lr_scheduler.CyclicLR(opt, 0.1, [1.0, 2.0]), "one for each of 1 groups"),
+        (lambda: lr_scheduler.CyclicLR(opt, 0.1, 1.0, mode="sine"), "mode is one of triangular,"),
+        (lambda: lr_scheduler.CyclicLR(opt, 0.1, 1.0, scale_mode="epochs"), "'cycle' or 'iterations'"),
         (lambda: lr_scheduler.ReduceLROnPlateau(opt, factor=1.0), "factor is below 1"),
         (lambda: lr_scheduler.ReduceLROnPlateau(opt, "low"), "mode is 'min' or 'max'"),
     ]

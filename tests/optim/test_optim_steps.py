@@ -16,7 +16,8 @@ def quadratic(w):
 
 
 def rosenbrock(w):
-    return (1 - w[0]) ** 2 + 10 * (w[1] - w[0] ** 2) ** 2
+    x, y = w[0, 0], w[0, 1]
+    return (1 - x) ** 2 + 10 * (y - x**2) ** 2
 
 
 def parameter(values, dtype="float64"):
@@ -36,19 +37,23 @@ def feed(opt, weights, arrays):
 
 
 def test_the_table_has_every_optimizer():
-    exported = {n for n in optim.__all__ if isinstance(getattr(optim, n), type)} - {"Optimizer", "ParamGroup"}
-    assert {case.name for case in CASES} == exported
+    exported = {n: getattr(optim, n) for n in optim.__all__ if isinstance(getattr(optim, n), type)}
+    base = optim.Optimizer
+    updating = {n for n, t in exported.items() if issubclass(t, base) and t.update is not base.update}
+    assert {case.name for case in CASES} == updating
 
 
 @pytest.mark.parametrize(("loss", "bound"), [(quadratic, 1e-4), (rosenbrock, 1e-2)])
 @every_optimizer
 def test_goes_down_to_the_minimum(case, loss, bound):
-    w = parameter([-1.0, 1.0])
+    w = parameter([[-1.0, 1.0]])
     opt = case.make([w])
+    rate = optim.lr_scheduler.PolynomialLR(opt, 500 if case.falls else 1, power=float(case.falls))
     for _ in range(500):
         opt.zero_grad()
         loss(w).backward()
         opt.step()
+        rate.step()
     assert float(loss(w)) < bound
 
 
@@ -56,6 +61,10 @@ def test_goes_down_to_the_minimum(case, loss, bound):
 @every_optimizer
 def test_keeps_the_dtype(case, dtype):
     w = parameter(np.ones((3, 2)), dtype)
+    if dtype == "complex64" and case.is_for_real_matrices:
+        with pytest.raises(cr.errors.ArgumentError, match="complex"):
+            case.make([w])
+        return
     opt = case.make([w], lr=0.125)
     before = {name: cell.dtype for name, cell in opt.state[w].items()}
     feed(opt, [w], gradients(3))
@@ -79,7 +88,7 @@ def test_sixteen_bits_are_one_rounding_of_float32(case):
     np.testing.assert_array_equal(half.numpy(), single.detach().astype("bfloat16").numpy())
 
 
-@every_optimizer
+@pytest.mark.parametrize("case", [c for c in CASES if not c.is_for_real_matrices], ids=lambda case: case.label)
 def test_a_complex_parameter_is_a_pair_of_real_ones(case):
     pairs = gradients(5, (4, 2))
     w, pair = parameter(np.ones(4) + 2j, "complex128"), parameter(np.tile([1.0, 2.0], (4, 1)))
@@ -88,7 +97,7 @@ def test_a_complex_parameter_is_a_pair_of_real_ones(case):
     np.testing.assert_array_equal(np.stack([w.numpy().real, w.numpy().imag], -1), pair.numpy())
 
 
-@every_optimizer
+@pytest.mark.parametrize("case", [c for c in CASES if c.name != "Muon"], ids=lambda case: case.label)
 def test_maximizing_is_minimizing_the_negative(case):
     up, down = parameter(np.ones((3, 2))), parameter(np.ones((3, 2)))
     feed(case.make([up], maximize=True), [up], gradients(4))
@@ -101,7 +110,7 @@ def test_a_traced_loop_takes_the_same_steps(case):
     """`scan` traces its body, so a step that needed the value of a tensor would fail here."""
 
     def run(loop):
-        w = parameter([-1.0, 1.0], "float32")
+        w = parameter([[-1.0, 1.0]], "float32")
         opt = case.make([w])
 
         def body(carry, x):
@@ -293,3 +302,128 @@ def test_a_group_that_comes_later_counts_its_own_steps():
     feed(opt, [early, late], [0.5, 2.0])
     feed(optim.Adam([alone], lr=0.1), [alone], [0.5, 2.0])
     assert float(late) == float(alone)
+
+
+def test_asgd_averages_after_t0_and_its_rate_is_that_of_the_step_before():
+    w = parameter(0.0)
+    opt = optim.ASGD([w], lr=1.0, lambd=0.5, alpha=1.0, t0=1)
+    values, rate = [0.0], 1.0
+    for t in range(1, 6):
+        values.append(values[-1] * (1 - 0.5 * rate) + rate)
+        feed(opt, [w], [-1.0])
+        assert float(w) == pytest.approx(values[-1], rel=1e-14)
+        assert float(opt.state[w]["ax"]) == pytest.approx(np.mean(values[min(t, 3) : t + 1]), rel=1e-14)
+        rate = 1 / (1 + 0.5 * t)
+
+
+def test_two_steps_of_lion_by_hand():
+    w = parameter([0.0, 0.0])
+    opt = optim.Lion([w], lr=0.5, betas=(0.75, 0.5), weight_decay=0.25)
+    feed(opt, [w], [[1.0, -2.0], [-2.0, 2.0]])
+    # the means are 0.5 and -1, the directions 0.75 * 0.5 - 0.25 * 2 < 0 and -0.75 + 0.5 < 0
+    np.testing.assert_allclose(w.numpy(), [-0.5 * 0.875 + 0.5, 0.5 * 0.875 + 0.5], rtol=1e-15)
+
+
+def reference_lamb(w, gradients, lr, betas, eps, decay):
+    """The algorithm, one step after the other, in NumPy."""
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(gradients, start=1):
+        m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g**2
+        u = m / (1 - betas[0] ** t) / (np.sqrt(v / (1 - betas[1] ** t)) + eps) + decay * w
+        w = w - lr * np.linalg.norm(w) / np.linalg.norm(u) * u
+    return w
+
+
+def reference_lars(w, gradients, lr, momentum, decay, trust):
+    step = np.zeros_like(w)
+    for g in gradients:
+        rate = lr * trust * np.linalg.norm(w) / (np.linalg.norm(g) + decay * np.linalg.norm(w))
+        step = momentum * step + rate * (g + decay * w)
+        w = w - step
+    return w
+
+
+def test_lamb_and_lars_as_in_their_papers():
+    start, arrays = np.full((3, 2), 2.0), gradients(7)
+    w = parameter(start)
+    feed(optim.LAMB([w], lr=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.2), [w], arrays)
+    np.testing.assert_allclose(w.numpy(), reference_lamb(start, arrays, 0.1, (0.8, 0.9), 1e-3, 0.2), rtol=1e-12)
+    w = parameter(start)
+    feed(optim.LARS([w], lr=2.0, momentum=0.8, weight_decay=0.2, trust_coefficient=0.05), [w], arrays)
+    np.testing.assert_allclose(w.numpy(), reference_lars(start, arrays, 2.0, 0.8, 0.2, 0.05), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["LAMB", "LARS"])
+def test_a_parameter_leaves_zero_and_stays_without_a_gradient(name):
+    zero, still = parameter(np.zeros(3)), parameter(np.ones(3))
+    opt = getattr(optim, name)([zero, still])
+    zero.grad, still.grad = cr.ones(3, dtype="float64"), cr.zeros(3, dtype="float64")
+    opt.step()
+    assert (zero.numpy() < 0).all()
+    np.testing.assert_array_equal(still.numpy(), 1.0)
+
+
+def test_adafactor_of_a_square_of_rank_one_is_exact():
+    """Then the rows and columns tell the square exactly, so that a first step has the same size everywhere."""
+    outer = np.outer([1.0, -2.0, 3.0], [0.5, 4.0])
+    w = parameter(np.full((3, 2), 2.0))
+    opt = optim.Adafactor([w], lr=0.1)
+    feed(opt, [w], [outer])
+    np.testing.assert_allclose(w.numpy(), 2 - 0.1 * 2 * np.sign(outer), rtol=1e-12)
+    assert {n: c.shape for n, c in opt.state[w].items()} == {"row_var": (3, 1), "col_var": (1, 2)}
+    # beyond two axes, the last two are rows and columns
+    more = optim.Adafactor([parameter(np.ones((5, 3, 2)))]).state
+    assert [{n: c.shape for n, c in cells.items()} for cells in more.values()] == [
+        {"row_var": (5, 3, 1), "col_var": (5, 1, 2)}
+    ]
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4)])
+def test_muon_orthogonalizes(shape):
+    """The converging coefficients of Newton and Schulz lead to U V^T of the singular value decomposition."""
+    g = gradients(1, shape)[0]
+    w = parameter(np.zeros(shape))
+    opt = optim.Muon([w], lr=1.0, momentum=0.0, ns_coefficients=(15 / 8, -10 / 8, 3 / 8), ns_steps=60)
+    feed(opt, [w], [g])
+    u, _, vt = np.linalg.svd(g, full_matrices=False)
+    ratio = max(1, shape[0] / shape[1]) ** 0.5
+    np.testing.assert_allclose(w.numpy(), -ratio * u @ vt, atol=1e-10)
+
+
+def test_muon_takes_a_kernel_as_a_matrix_and_refuses_vectors():
+    kernel, matrix = parameter(np.ones((4, 3, 3, 2))), parameter(np.ones((4, 18)))
+    for array in gradients(3, (4, 18)):
+        kernel.grad, matrix.grad = cr.tensor(array.reshape(4, 3, 3, 2)), cr.tensor(array)
+        for w in (kernel, matrix):
+            optim.Muon([w], adjust_lr_fn="match_rms_adamw").step()
+    np.testing.assert_array_equal(kernel.numpy().reshape(4, 18), matrix.numpy())
+    opt = optim.Muon([matrix])
+    with pytest.raises(cr.errors.ArgumentError, match="real matrices") as caught:
+        opt.add_param_group({"params": [kernel, parameter(np.ones(3))]})
+    assert "another optimizer" in str(caught.value)
+    assert list(opt.state) == [matrix]  # nothing of the group was taken
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("Lion", {"betas": (0.9, 1.0)}, "betas must be a number in [0, 1)"),
+        ("Lion", {"betas": 0.9}, "betas is a pair"),
+        ("LAMB", {"eps": -1.0}, "eps must be a number at least 0"),
+        ("LARS", {"trust_coefficient": -1.0}, "trust_coefficient must be a number at least 0"),
+        ("ASGD", {"lambd": -1.0}, "lambd must be a number at least 0"),
+        ("Adafactor", {"beta2_decay": 0.5}, "beta2_decay must be a number at most 0"),
+        ("Adafactor", {"d": 0.5}, "d must be a number at least 1"),
+        ("Adafactor", {"eps": (None, None)}, "eps is a pair of numbers at least 0"),
+        ("Adafactor", {"eps": (-1.0, 1e-3)}, "eps is a pair of numbers at least 0"),
+        ("Adafactor", {"eps": 1e-3}, "eps is a pair of numbers at least 0"),
+        ("Muon", {"ns_steps": 100}, "ns_steps must be a number that is whole, from 0 to 99"),
+        ("Muon", {"ns_coefficients": (1.0, 2.0)}, "ns_coefficients are three numbers"),
+        ("Muon", {"adjust_lr_fn": "adamw"}, "adjust_lr_fn is None, 'original' or 'match_rms_adamw'"),
+        ("Muon", {"momentum": -0.5}, "momentum must be a number at least 0"),
+    ],
+)
+def test_hyperparameters_out_of_range(name, options, says):
+    with pytest.raises(cr.errors.ArgumentError) as caught:
+        getattr(optim, name)([parameter(np.ones((2, 2)))], **options)
+    assert says in str(caught.value)

@@ -57,6 +57,12 @@ OPTIMIZERS = [
     ("Rprop", {}),
     ("Rprop", {"lr": 0.1, "etas": (0.3, 1.9), "step_sizes": (1e-3, 0.4)}),
     ("Rprop", {"lr": 0.1, "maximize": True}),
+    ("ASGD", {}),
+    ("ASGD", {"lr": 0.1, "lambd": 0.3, "alpha": 0.6, "t0": 3, "weight_decay": 0.2}),
+    ("ASGD", {"lr": 0.1, "lambd": 0.3, "t0": 0, "maximize": True}),
+    ("Adafactor", {}),
+    ("Adafactor", {"lr": 0.3, "beta2_decay": -0.5, "eps": (1e-2, 0.1), "d": 1.2, "weight_decay": 0.2}),
+    ("Adafactor", {"lr": 0.3, "eps": (0.5, 2.0), "maximize": True}),
 ]
 
 
@@ -119,7 +125,7 @@ def test_twenty_steps_in_float32_differ_by_rounding(name, options):
         np.testing.assert_allclose(w.numpy(), v.detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _ in OPTIMIZERS}))
+@pytest.mark.parametrize("name", sorted({name for name, _ in OPTIMIZERS} | {"LBFGS", "Muon"}))
 def test_defaults_and_their_order_are_the_same(name):
     import inspect
 
@@ -188,6 +194,23 @@ SCHEDULERS = [
     ("OneCycleLR", {"max_lr": 0.8, "epochs": 5, "steps_per_epoch": 10, "anneal_strategy": "linear", "pct_start": 0.4}),
     ("OneCycleLR", {"max_lr": [0.8, 0.1], "total_steps": 50, "three_phase": True, "div_factor": 10.0}),
     ("OneCycleLR", {"max_lr": 0.8, "total_steps": 50, "cycle_momentum": False, "final_div_factor": 3.0}),
+    ("MultiplicativeLR", {"lr_lambda": lambda step: 0.95 + 0.1 * (step % 2)}),
+    ("MultiplicativeLR", {"lr_lambda": [lambda step: 1 - 1 / (1 + step), lambda step: 0.9]}),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.3, "step_size_up": 7}),
+    (
+        "CyclicLR",
+        {"base_lr": [0.01, 0.2], "max_lr": 0.3, "step_size_up": 4, "step_size_down": 9, "mode": "triangular2"},
+    ),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.3, "step_size_up": 5, "mode": "exp_range", "gamma": 0.97}),
+    ("CyclicLR", {"base_lr": 0.0, "max_lr": 0.3, "step_size_up": 5, "base_momentum": [0.5, 0.6], "max_momentum": 0.7}),
+    (
+        "CyclicLR",
+        {"base_lr": 0.1, "max_lr": 0.3, "step_size_up": 5, "cycle_momentum": False, "scale_fn": lambda c: 1 / c},
+    ),
+    (
+        "CyclicLR",
+        {"base_lr": 0.1, "max_lr": 0.3, "step_size_up": 5, "scale_fn": lambda t: 0.9**t, "scale_mode": "iterations"},
+    ),
     ("LambdaLR", {"lr_lambda": lambda step: 0.95**step}),
     ("LambdaLR", {"lr_lambda": [lambda step: 1 / (1 + step), lambda step: 0.5 if step < 9 else 0.1]}),
 ]
@@ -269,6 +292,28 @@ def test_sequential_schedules(milestones):
         return library.SequentialLR(o, parts, milestones)
 
     ours, theirs = make(lr_scheduler, opt), make(torch.optim.lr_scheduler, ref)
+    for _ in go_along(opt, ours, ref, theirs):
+        pass
+
+
+CHAINS = [
+    lambda library, o: [library.ConstantLR(o, 0.1, 20), library.ExponentialLR(o, 0.9)],
+    lambda library, o: [
+        library.LinearLR(o, 0.2, total_iters=7),
+        library.StepLR(o, 6, 0.5),
+        library.ExponentialLR(o, 0.99),
+    ],
+    lambda library, o: [library.LinearLR(o, 0.1, total_iters=9), library.CosineAnnealingLR(o, 60)],
+    lambda library, o: [library.PolynomialLR(o, 60, 2.0), library.MultiStepLR(o, [5, 9, 9], 0.3)],
+    lambda library, o: [library.MultiplicativeLR(o, lambda step: 0.97), library.ConstantLR(o, 0.5, 3)],
+]
+
+
+@pytest.mark.parametrize("make", CHAINS)
+def test_chained_schedules_multiply(make):
+    opt, ref = two_optimizers()
+    ours = lr_scheduler.ChainedScheduler(make(lr_scheduler, opt), opt)
+    theirs = torch.optim.lr_scheduler.ChainedScheduler(make(torch.optim.lr_scheduler, ref), ref)
     for _ in go_along(opt, ours, ref, theirs):
         pass
 

@@ -136,6 +136,10 @@ class Adagrad(Optimizer):
         }  # fmt: skip
         super().__init__(params, defaults, allow_unused=allow_unused)
 
+    def is_row_wise(self, hyper: Hyper) -> bool:
+        """Without weight decay."""
+        return not is_on(hyper["weight_decay"])
+
     @staticmethod
     def init(p: Tensor, hyper: Hyper) -> State:
         """Return the sum of squares."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import dtypes
-from ..autodiff import no_grad
+from ..autodiff import RowSparse, no_grad
 from ..errors import ArgumentError, GradientError
 from ..functions import asarray, astype, clip, minimum, norm, stack
 from ..tensor import Cell, Tensor
@@ -17,9 +17,20 @@ def _with_gradient(operation: str, parameters: Parameters) -> list[tuple[Cell, T
     return [(p, p.grad) for _, p in read_parameters(operation, given) if p.grad is not None]
 
 
+def numbers_of(g: Tensor) -> Tensor:
+    """Return what there is of a gradient: the rows of one that is row-sparse."""
+    return g.rows if isinstance(g, RowSparse) else g
+
+
+def with_numbers(g: Tensor, numbers: Tensor) -> Tensor:
+    """Return a gradient of the form of ``g`` with other numbers."""
+    return g.with_rows(numbers) if isinstance(g, RowSparse) else numbers
+
+
 def _total_norm(gradients: list[Tensor], norm_type: float) -> Tensor:
     """The norm of all gradients as one vector; 16-bit ones are summed up in float32."""
-    wide = [astype(g, dtypes.float32) if g.dtype in dtypes.HALF else g for g in gradients if g.size]
+    numbers = [numbers_of(g.coalesced() if isinstance(g, RowSparse) else g) for g in gradients]
+    wide = [astype(g, dtypes.float32) if g.dtype in dtypes.HALF else g for g in numbers if g.size]
     if not wide:
         return asarray(0.0)
     norms = [norm(g, norm_type) for g in wide]
@@ -70,12 +81,14 @@ def clip_grad_norm_(
             )
         factor = minimum(max_norm / (total + 1e-6), 1.0)
         for parameter, g in held:
-            parameter.grad = astype(g * astype(factor, _factor_dtype(g)), g.dtype)
+            parameter.grad = scaled(g, factor)
     return total
 
 
-def _factor_dtype(g: Tensor) -> Any:
-    return dtypes.float32 if g.dtype in dtypes.HALF else dtypes.real_of(g.dtype)
+def scaled(g: Tensor, factor: Tensor) -> Tensor:
+    """Return a gradient times a scalar, in its own dtype."""
+    wide = dtypes.float32 if g.dtype in dtypes.HALF else dtypes.real_of(g.dtype)
+    return with_numbers(g, astype(numbers_of(g) * astype(factor, wide), g.dtype))
 
 
 def clip_grad_value_(parameters: Parameters, clip_value: float) -> None:
@@ -97,7 +110,8 @@ def clip_grad_value_(parameters: Parameters, clip_value: float) -> None:
     _check("clip_grad_value_", "clip_value", clip_value)
     with no_grad():
         for parameter, g in _with_gradient("clip_grad_value_", parameters):
-            parameter.grad = clip(g, -clip_value, clip_value)
+            g = g.coalesced() if isinstance(g, RowSparse) else g
+            parameter.grad = with_numbers(g, clip(numbers_of(g), -clip_value, clip_value))
 
 
 def _check(operation: str, name: str, limit: Any) -> None:

@@ -7,12 +7,12 @@ from numbers import Real
 from typing import Any, ClassVar, TypeAlias
 
 from .. import dtypes
-from ..autodiff import enable_grad, no_grad
-from ..errors import ArgumentError, ShapeError, UnusedParameterError
-from ..functions import asarray, astype, complex, imag, real, stack, zeros
+from ..autodiff import RowSparse, enable_grad, no_grad
+from ..errors import ArgumentError, GradientError, ShapeError, UnusedParameterError
+from ..functions import asarray, astype, complex, imag, real, scatter_set, stack, take, where, zeros
 from ..tensor import Cell, Tensor
 from . import saving
-from .group import ParamGroup
+from .group import ParamGroup, is_on
 from .params import Parameters, describe, read_groups, read_parameters
 
 Hyper: TypeAlias = Mapping[str, Any]
@@ -22,6 +22,8 @@ Limit: TypeAlias = tuple[Callable[[Any], bool], str]
 NOT_NEGATIVE: Limit = (lambda v: v >= 0, "at least 0")
 UNIT: Limit = (lambda v: 0 <= v <= 1, "in [0, 1]")
 BELOW_ONE: Limit = (lambda v: 0 <= v < 1, "in [0, 1)")
+MASTER = "master"
+"""The state that keeps a 16-bit parameter in float32; see `chainrule.optim.keep_master_weights`."""
 PAIRS = frozenset({"betas", "etas", "step_sizes"})
 
 
@@ -38,8 +40,9 @@ class Optimizer:
     - ``update(g, p, state, hyper)``: the new parameter and the new state. ``hyper`` are the hyperparameters
       together with the coefficients, which have the dtype of ``p``.
 
-    16-bit parameters are updated in float32 and rounded once, and their state is float32; complex ones are pairs of
-    real numbers. The state is kept in cells from the beginning: ``opt.state[p]["exp_avg"]``.
+    16-bit parameters are updated in float32 and rounded once, and their state is float32 (see also
+    `keep_master_weights`); complex ones are pairs of real numbers. The state is kept in cells from the beginning:
+    ``opt.state[p]["exp_avg"]``.
 
     Args:
         params: parameters, ``(name, parameter)`` pairs, a module, or groups: dicts with ``"params"`` and the
@@ -113,6 +116,16 @@ class Optimizer:
                         type(self).__name__, f"{name} must be a number {words}", received=f"{name}={hyper[name]!r}"
                     )
 
+    def check_parameter(self, shown: str, parameter: Cell) -> None:
+        """Raise `ArgumentError` unless this optimizer can adjust the parameter, which errors call ``shown``."""
+
+    def is_row_wise(self, hyper: Hyper) -> bool:
+        """Say whether `update` leaves elements and their state as they are where the gradient is zero.
+
+        Then a step with a `chainrule.RowSparse` gradient computes the rows that it touches alone.
+        """
+        return False
+
     # --- groups -------------------------------------------------------------------------------------------
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
@@ -144,13 +157,14 @@ class Optimizer:
                     received=describe(number, name, parameter),
                     fix="put it into one of them",
                 )
+            self.check_parameter(describe(number, name, parameter), parameter)
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in (self.defaults | given).items()}
         lr = options.pop("lr")
         group = ParamGroup(
             operation, named, lr, options, structural=self.structural, check=self.check, start=int(self.step_count)
         )
         for parameter in group["params"]:
-            first = self.init(_to_working(zeros(parameter.shape, dtype=parameter.dtype)), group.options)
+            first = self.init(to_working(zeros(parameter.shape, dtype=parameter.dtype)), group.options)
             self.state[parameter] = {name: Cell(value) for name, value in first.items()}
         self.param_groups.append(group)
 
@@ -218,15 +232,42 @@ class Optimizer:
         for parameter in group["params"]:
             if not parameter.trainable or parameter.grad is None:
                 continue
-            g, p = _to_working(astype(parameter.grad, parameter.dtype)), _to_working(parameter.detach())
-            if p.dtype not in by_dtype:
-                by_dtype[p.dtype] = {name: _as_dtype(value, p.dtype) for name, value in shared.items()}
-            cells = self.state[parameter]
-            state = {name: cell.detach() for name, cell in cells.items()}
-            new_p, new_state = self.update(g, p, state, by_dtype[p.dtype])
-            new.append((parameter, _from_working(new_p, parameter.dtype)))
-            new += [(cells[name], value) for name, value in new_state.items()]
+            working = working_dtype(parameter.dtype)
+            if working not in by_dtype:
+                by_dtype[working] = {name: _as_dtype(value, working) for name, value in shared.items()}
+            new += self._update_of(parameter, parameter.grad, by_dtype[working])
         return new
+
+    def _update_of(self, parameter: Cell, gradient: Tensor, hyper: Hyper) -> list[tuple[Cell, Tensor]]:
+        """The new values of a parameter and its state; of a row-sparse gradient, only the rows that it touches move."""
+        cells = self.state[parameter]
+        old = {cell: cell.detach() for cell in (parameter, *cells.values())}
+        here, places = old, None
+        if isinstance(gradient, RowSparse):
+            self._refuse_rows(hyper)
+            places, gradient, _ = gradient.totals()
+            here = {cell: take(value, places, axis=0) for cell, value in old.items()}
+        state = {name: here[cell] for name, cell in cells.items()}
+        p, master = to_working(here[parameter]), state.pop(MASTER, None)
+        if master is not None:  # unless somebody else has assigned the parameter since
+            p = where(astype(master, parameter.dtype) == here[parameter], master, p)
+        new_p, new_state = self.update(to_working(astype(gradient, parameter.dtype)), p, state, hyper)
+        new = [(parameter, from_working(new_p, parameter.dtype))]
+        new += [(cells[MASTER], new_p)] if master is not None else []
+        new += [(cells[name], value) for name, value in new_state.items()]
+        if places is None:
+            return new
+        # A place that occurs several times gets the same new row each time.
+        return [(cell, scatter_set(old[cell], value, places)) for cell, value in new]
+
+    def _refuse_rows(self, hyper: Hyper) -> None:
+        if not self.is_row_wise(hyper):
+            raise GradientError(
+                f"{type(self).__name__}.step",
+                "a gradient is row-sparse, but a step changes rows without a gradient too",
+                received="the gradient of an Embedding with sparse=True",
+                fix="use optim.SparseAdam, SGD or Adagrad without momentum and weight decay, or sparse=False",
+            )
 
     def _refuse_unused(self) -> None:
         if self.allow_unused:
@@ -280,20 +321,31 @@ def _as_dtype(value: Any, dtype: Any) -> Any:
     return value
 
 
-def _to_working(x: Tensor) -> Tensor:
+def working_dtype(dtype: Any) -> Any:
+    """The dtype that updates of a parameter compute with."""
+    return dtypes.float32 if dtype in dtypes.HALF else dtypes.real_of(dtype)
+
+
+def to_working(x: Tensor) -> Tensor:
     """What updates compute with: at least float32, and complex numbers as pairs along a last axis."""
     if x.dtype in dtypes.COMPLEX:
         return stack([real(x), imag(x)], -1)
     return astype(x, dtypes.float32) if x.dtype in dtypes.HALF else x
 
 
-def _from_working(x: Tensor, dtype: Any) -> Tensor:
+def from_working(x: Tensor, dtype: Any) -> Tensor:
+    """Return what was computed in the working dtype as the parameter has it."""
     return complex(x[..., 0], x[..., 1]) if dtype in dtypes.COMPLEX else astype(x, dtype)
 
 
+def downhill(g: Tensor, hyper: Hyper) -> Tensor:
+    """Return the gradient to go against: negated to maximize."""
+    return -g if hyper["maximize"] else g
+
+
 def descent(g: Tensor, p: Tensor, hyper: Hyper) -> Tensor:
-    """Return the gradient to go against: negated to maximize, with the weight decay ``weight_decay * p`` added."""
-    g = -g if hyper["maximize"] else g
+    """Return the gradient to go against, with the weight decay ``weight_decay * p`` added."""
+    g = downhill(g, hyper)
     if is_coupled(hyper):
         g = g + hyper["weight_decay"] * p
     return g
@@ -304,8 +356,11 @@ def is_coupled(hyper: Hyper) -> bool:
     return bool(hyper.get("weight_decay")) and not hyper.get("decoupled_weight_decay")
 
 
+def shrunk(p: Tensor, hyper: Hyper) -> Tensor:
+    """Return the parameter after a weight decay apart from the gradient, ``(1 - lr * weight_decay) * p``."""
+    return (1 - hyper["lr"] * hyper["weight_decay"]) * p if is_on(hyper["weight_decay"]) else p
+
+
 def decayed(p: Tensor, hyper: Hyper) -> Tensor:
-    """Return the parameter after a decoupled weight decay, ``(1 - lr * weight_decay) * p``."""
-    if hyper["weight_decay"] and hyper["decoupled_weight_decay"]:
-        return (1 - hyper["lr"] * hyper["weight_decay"]) * p
-    return p
+    """Return the parameter after a decoupled weight decay, if it is decoupled."""
+    return shrunk(p, hyper) if hyper["decoupled_weight_decay"] else p

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import ArgumentError, StateError
-from .one_cycle import per_group
 from .optimizer import Optimizer
+from .scheduler import per_group
 
 _STATE = ("last_epoch", "best", "num_bad_epochs", "cooldown_counter")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Protocol
 
 from ..errors import ArgumentError
@@ -35,6 +36,22 @@ def by_factor(factor: Callable[[float], float]) -> Schedule:
     0.125
     """
     return lambda step, base=1.0: base * factor(step)
+
+
+def by_product(factor: Callable[[int], float]) -> Schedule:
+    """``base * factor(1) * ... * factor(step)``; products that were computed once are kept.
+
+    >>> by_product(lambda step: 1 / step)(3)
+    0.16666666666666666
+    """
+    products = [1.0]
+
+    def schedule(step: float, base: float = 1.0) -> float:
+        while len(products) <= step:
+            products.append(products[-1] * factor(len(products)))
+        return base * products[int(step)]
+
+    return schedule
 
 
 def step_decay(step_size: int, gamma: float = 0.1) -> Schedule:
@@ -173,6 +190,65 @@ def sequential(schedules: Sequence[Schedule], milestones: Sequence[int]) -> Sche
     def schedule(step: float, base: float = 1.0) -> float:
         i = bisect_right(milestones, step)
         return schedules[i](step - starts[i], base)
+
+    return schedule
+
+
+def chained(schedules: Sequence[Schedule]) -> Schedule:
+    """Several schedules at once: the base of each is what the one before gives. Of factors, this is the product.
+
+    >>> chained([constant(0.5, 2), exponential_decay(0.5)])(1)
+    0.25
+    """
+    if not schedules:
+        raise ArgumentError("chained", "there is at least one schedule", received="none")
+    return lambda step, base=1.0: reduce(lambda rate, schedule: schedule(step, rate), schedules, base)
+
+
+def triangle(
+    step_size_up: float = 2000,
+    step_size_down: float | None = None,
+    mode: str = "triangular",
+    gamma: float = 1.0,
+    scale_fn: Callable[[float], float] | None = None,
+    scale_mode: str = "cycle",
+) -> Callable[[float], float]:
+    """Up from 0 to 1 in ``step_size_up`` steps and down in ``step_size_down``, over and over, times a scale.
+
+    Args:
+        step_size_up: the length of the way up.
+        step_size_down: that of the way down; None for the same.
+        mode: the scale: 1 for "triangular", halved after each cycle for "triangular2", ``gamma^step`` for "exp_range".
+        gamma: see ``mode``.
+        scale_fn: a scale in place of ``mode``.
+        scale_mode: what ``scale_fn`` is a function of: the number of the cycle, from 1, for "cycle", or the step for
+            "iterations".
+
+    Source: Smith, "Cyclical learning rates for training neural networks", arXiv 1506.01186.
+
+    >>> [triangle(2, 4)(step) for step in range(8)]
+    [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0, 0.5]
+    """
+    down = step_size_up if step_size_down is None else step_size_down
+    _positive("triangle", step_size_up=step_size_up)
+    if down < 0:
+        raise ArgumentError("triangle", "step_size_down is at least 0", received=f"step_size_down={down}")
+    scales: dict[str, Callable[[float], float]] = {
+        "triangular": lambda step: 1.0,
+        "triangular2": lambda cycle: 0.5 ** (cycle - 1),
+        "exp_range": lambda step: gamma**step,
+    }
+    if scale_fn is None and mode not in scales:
+        raise ArgumentError("triangle", f"mode is one of {', '.join(scales)}", received=repr(mode))
+    if scale_mode not in ("cycle", "iterations"):
+        raise ArgumentError("triangle", "scale_mode is 'cycle' or 'iterations'", received=repr(scale_mode))
+    scale = scales[mode] if scale_fn is None else scale_fn
+    by_cycle = mode != "exp_range" if scale_fn is None else scale_mode == "cycle"
+
+    def schedule(step: float) -> float:
+        cycle, part = divmod(step, step_size_up + down)
+        height = part / step_size_up if part <= step_size_up else (step_size_up + down - part) / down
+        return height * scale(cycle + 1 if by_cycle else step)
 
     return schedule
 

@@ -72,6 +72,10 @@ class SGD(Optimizer):
                 received=f"momentum={hyper['momentum']}, dampening={hyper['dampening']}",
             )
 
+    def is_row_wise(self, hyper: Hyper) -> bool:
+        """Without momentum and weight decay."""
+        return not is_on(hyper["momentum"]) and not is_on(hyper["weight_decay"])
+
     @staticmethod
     def init(p: Tensor, hyper: Hyper) -> State:
         """Return the direction, if there is momentum."""
