@@ -76,78 +76,6 @@ class Block(nn.Module):
         return x + self.down(self.activation(self.up(self.norm2(x))))
 
 
-class Recurrent(nn.Module):
-    """Weights of a recurrent layer, named and stacked as in PyTorch; there are two biases.
-
-    Attributes:
-        gates: into how many parts of the layer's width the weights' rows are cut.
-        zero_biases: whether the biases start at 0, or like the weights.
-    """
-
-    gates: int
-    zero_biases: bool
-
-    def __init__(self, n_in: int, width: int) -> None:
-        self.width = width
-        rows = self.gates * width
-        self.weight_ih, self.weight_hh = nn.Parameter(cr.zeros((rows, n_in))), nn.Parameter(cr.zeros((rows, width)))
-        self.bias_ih, self.bias_hh = nn.Parameter(cr.zeros((rows,))), nn.Parameter(cr.zeros((rows,)))
-
-    def of_inputs(self, x: Any) -> Any:
-        """What the inputs add to the gates, at all times in one product: (N, T, C) -> (T, N, gates * width)."""
-        return functional.linear(cr.swapaxes(x, 0, 1), self.weight_ih, self.bias_ih)
-
-    def of_state(self, h: Any) -> Any:
-        """What the state adds to them: (N, width) -> (N, gates * width)."""
-        return functional.linear(h, self.weight_hh, self.bias_hh)
-
-    def start(self, x: Any) -> Any:
-        """The state before the first input."""
-        return cr.zeros((x.shape[0], self.width), dtype=self.weight_hh.dtype)
-
-
-class LSTM(Recurrent):
-    """Hochreiter and Schmidhuber, Neural Computation 9 (1997), with forget gates."""
-
-    gates = 4
-    zero_biases = True
-
-    def forward(self, x: Any) -> Any:
-        """(N, T, C) -> the last state, (N, width)."""
-        (h, _), _ = cr.scan(self.cell, (self.start(x), self.start(x)), self.of_inputs(x))
-        return h
-
-    def cell(self, state: Any, x: Any) -> Any:
-        """One step."""
-        h, c = state
-        i, f, g, o = cr.split(x + self.of_state(h), self.width, axis=-1)
-        c = cr.sigmoid(f) * c + cr.sigmoid(i) * cr.tanh(g)
-        return (cr.sigmoid(o) * cr.tanh(c), c), None
-
-
-class GRU(Recurrent):
-    """Cho et al., arXiv 1406.1078, with the reset gate behind the product, as in PyTorch."""
-
-    gates = 3
-    zero_biases = False
-
-    def __init__(self, n_in: int, width: int, reverse: bool = False) -> None:
-        super().__init__(n_in, width)
-        self.reverse = reverse
-
-    def forward(self, x: Any) -> Any:
-        """(N, T, C) -> the states at all times, (T, N, width)."""
-        return cr.scan(self.cell, self.start(x), self.of_inputs(x), reverse=self.reverse)[1]
-
-    def cell(self, h: Any, x: Any) -> Any:
-        """One step."""
-        r, z, n = cr.split(x, self.width, axis=-1)
-        r_state, z_state, n_state = cr.split(self.of_state(h), self.width, axis=-1)
-        r, z = cr.sigmoid(r + r_state), cr.sigmoid(z + z_state)
-        h = (1 - z) * cr.tanh(n + r * n_state) + z * h
-        return h, h
-
-
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
@@ -179,10 +107,11 @@ class Series(nn.Module):
     """A number from a series, (N, T, 8) -> (N, 1)."""
 
     def __init__(self) -> None:
-        self.rnn, self.head = LSTM(8, 128), nn.Linear(128, 1)
+        self.rnn, self.head = nn.LSTM(8, 128), nn.Linear(128, 1)
 
     def forward(self, x: Any) -> Any:
-        return self.head(self.rnn(x))
+        _, (h, _) = self.rnn(x)
+        return self.head(h[0])
 
 
 class LanguageModel(nn.Module):
@@ -244,13 +173,11 @@ class Speech(nn.Module):
     def __init__(self) -> None:
         width = 128
         self.conv1, self.conv2 = nn.Conv1d(80, width, 5, 2, 2), nn.Conv1d(width, width, 5, 1, 2)
-        self.forwards, self.backwards = GRU(width, width), GRU(width, width, reverse=True)
-        self.head = nn.Linear(2 * width, 29)
+        self.rnn, self.head = nn.GRU(width, width, bidirectional=True), nn.Linear(2 * width, 29)
 
     def forward(self, x: Any) -> Any:
-        x = cr.relu(self.conv2(cr.relu(self.conv1(x))))
-        states = cr.concat([self.forwards(x), self.backwards(x)], axis=-1)  # (T, N, 2 width)
-        return cr.swapaxes(self.head(states), 0, 1)
+        states, _ = self.rnn(cr.relu(self.conv2(cr.relu(self.conv1(x)))))
+        return self.head(states)
 
 
 # --- first weights and data -------------------------------------------------------------------------------------------
@@ -275,13 +202,11 @@ def first_weights(model: nn.Module, embedding: float) -> dict[str, np.ndarray]:
             values[f"{path}.weight"] = draw.standard_normal((n_out, n_in, *window)) * scale
         elif isinstance(layer, nn.Embedding):
             values[f"{path}.weight"] = draw.standard_normal(layer.weight.shape) * embedding
-        elif isinstance(layer, Recurrent):
-            bound = 1 / np.sqrt(layer.width)
-            for name in ("weight_ih", "weight_hh"):
-                values[f"{path}.{name}"] = draw.uniform(-bound, bound, getattr(layer, name).shape[::-1]).T
-            for name in ("bias_ih", "bias_hh"):
-                shape = getattr(layer, name).shape
-                values[f"{path}.{name}"] = np.zeros(shape) if layer.zero_biases else draw.uniform(-bound, bound, shape)
+        elif isinstance(layer, (nn.LSTM, nn.GRU)):
+            bound = 1 / np.sqrt(layer.hidden_size)
+            for name, p in layer.named_parameters():
+                drawn = name.startswith("weight") or isinstance(layer, nn.GRU)
+                values[f"{path}.{name}"] = draw.uniform(-bound, bound, p.shape[::-1]).T if drawn else np.zeros(p.shape)
         if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d)) and layer.bias is not None:
             values[f"{path}.bias"] = np.zeros(layer.bias.shape)
     return {name: value.astype(np.float32) for name, value in values.items()}
