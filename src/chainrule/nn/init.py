@@ -1,168 +1,60 @@
 """Initial values of parameters.
 
-A rule ``rule(shape, dtype, generator)`` makes a tensor; the functions with an underscore assign to a parameter that
-exists, as in PyTorch. Parameters of layers are made when they are first needed, each from a stream of random numbers of
-its own that depends on the seed and on the parameter's path in the model: adding a layer changes no other.
+A rule ``rule(shape, dtype, generator)`` makes a tensor, for `parameter`; the functions with an underscore assign to a
+parameter that exists, as in PyTorch. Parameters of layers are made when they are first needed, each from a stream of
+random numbers of its own that depends on the seed and on the parameter's path in the model: adding a layer changes no
+other.
+
+Three families draw numbers of mean 0 whose standard deviation depends on the shape of the weights; see `fans`:
+
+| family | standard deviation | for |
+|---|---|---|
+| `xavier` (Glorot) | ``gain sqrt(2 / (fan_in + fan_out))`` | tanh and other odd functions |
+| `kaiming` (He) | ``gain / sqrt(fan_in)`` | ReLU and its relatives |
+| `lecun` | ``1 / sqrt(fan_in)`` | SELU, and linear layers |
+
+each of them uniform, normal, or normal without what lies beyond two standard deviations ("truncated").
 """
 
 from __future__ import annotations
 
-import math
-import weakref
-from collections.abc import Callable
-from typing import Any
-
 from .. import functions as F
-from ..dtypes import as_dtype
-from ..errors import ArgumentError
-from ..functions.random import on_manual_seed
-from ..tensor import Parameter, Tensor
+from ..tensor import Parameter
+from . import init_rules
+from .init_rules import *  # noqa: F403
+from .init_rules import constant, dirac, eye, kaiming, lecun, normal, orthogonal, sparse, truncated_normal, xavier
+from .initial import Rule, parameter
 
-Rule = Callable[[tuple[int, ...], Any, F.Generator], Tensor]
-
-
-# --- streams ----------------------------------------------------------------------------------------------
-
-
-class _Stream:
-    """Random numbers for the parameters made between two calls of `chainrule.manual_seed`."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.roots: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-        self.used = 0
-
-    def number(self, root: Any) -> int:
-        """Models are numbered in the order in which they are first needed."""
-        if root not in self.roots:
-            self.roots[root] = self.used
-            self.used += 1
-        return self.roots[root]
+__all__ = [
+    "Rule", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_truncated_", "kaiming_uniform_", "lecun_normal_",
+    "lecun_truncated_", "lecun_uniform_", "normal_", "ones_", "orthogonal_", "parameter", "sparse_", "trunc_normal_",
+    "uniform_", "xavier_normal_", "xavier_truncated_", "xavier_uniform_", "zeros_",
+]  # fmt: skip
+__all__ += init_rules.__all__
 
 
-_stream = _Stream(int(F.default_generator.numpy()[0]))
-
-
-def _reseed(seed: int) -> None:
-    global _stream
-    _stream = _Stream(seed)
-
-
-on_manual_seed(_reseed)
-
-
-class Place:
-    """Where a cell is: the module that it was made a part of first, and its name there."""
-
-    def __init__(self, module: Any, name: str) -> None:
-        self._module = weakref.ref(module)
-        self._name = name
-
-    def resolve(self) -> tuple[Any, str]:
-        """Return the outermost module, and the dotted path from there."""
-        root, path, module = None, self._name, self._module()
-        while module is not None:
-            root = module
-            path = f"{module._name}.{path}" if module._name else path
-            module = module._owner()
-        return root, path
-
-    @property
-    def path(self) -> str:
-        """The dotted path."""
-        return self.resolve()[1]
-
-
-class Initial:
-    """The value that a parameter will have when it is first needed."""
-
-    def __init__(self, shape: tuple[int, ...], rule: Rule, dtype: Any) -> None:
-        self.shape = shape
-        self.rule = rule
-        self.dtype = dtype
-        self.stream = _stream
-        self.place: Place | None = None
-
-    def __call__(self) -> Any:
-        """Make the value."""
-        import hashlib  # not at the top: it would cost every user's start several milliseconds
-
-        root, path = (None, "") if self.place is None else self.place.resolve()
-        key = f"{self.stream.seed}/{self.stream.number(self if root is None else root)}/{path}".encode()
-        seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
-        return self.rule(self.shape, self.dtype, F.Generator(seed)).numpy()
-
-
-def parameter(shape: tuple[int, ...], rule: Rule, dtype: Any = None) -> Parameter:
-    """Return a parameter whose first value ``rule`` makes when it is needed.
-
-    Args:
-        shape: its shape.
-        rule: ``rule(shape, dtype, generator)``, such as `uniform` gives.
-        dtype: float32 unless said otherwise.
-    """
-    dtype = as_dtype("float32" if dtype is None else dtype)
-    return Parameter(Initial(tuple(shape), rule, dtype), shape=tuple(shape), dtype=dtype)
-
-
-# --- rules ------------------------------------------------------------------------------------------------
-
-
-def constant(value: float) -> Rule:
-    """All elements ``value``."""
-    return lambda shape, dtype, generator: F.full(shape, value, dtype)
-
-
-def uniform(bound: float) -> Rule:
-    """Uniform in [-bound, bound)."""
-    return lambda shape, dtype, generator: F.uniform(shape, -bound, bound, dtype, generator=generator)
-
-
-def normal(std: float = 1.0, mean: float = 0.0) -> Rule:
-    """Normal with the given standard deviation."""
-    return lambda shape, dtype, generator: F.normal(shape, mean, std, dtype, generator=generator)
-
-
-# --- PyTorch's names, assigning to a parameter ------------------------------------------------------------
-
-
-def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """Return the factor by which an activation asks for larger weights.
-
-    1 for linear layers and the sigmoid, 5/3 for tanh, sqrt(2) for ReLU, ``sqrt(2 / (1 + slope^2))`` for leaky ReLU,
-    3/4 for SELU.
-
-    >>> nn.init.calculate_gain("tanh")
-    1.6666666666666667
-    """
-    slope = 0.01 if param is None else param
-    gains = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
-    gains |= {f"conv{d}d": 1.0 for d in (1, 2, 3)} | {"leaky_relu": math.sqrt(2 / (1 + slope**2))}
-    if nonlinearity not in gains:
-        raise ArgumentError("calculate_gain", "is one of " + ", ".join(gains), received=repr(nonlinearity))
-    return gains[nonlinearity]
-
-
-def fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return (fan_in, fan_out): inputs of one output, and outputs of one input, for weights (out, kernel..., in)."""
-    if len(shape) < 2:
-        raise ArgumentError("init", "fan-in and fan-out need at least two axes", received=f"shape {shape}")
-    receptive = math.prod(shape[1:-1])
-    return shape[-1] * receptive, shape[0] * receptive
-
-
-def _assign(p: Parameter, rule: Rule, generator: F.Generator | None) -> Parameter:
-    p.assign(rule(p.shape, p.dtype, generator or F.default_generator))
+def _assign(p: Parameter, rule: Rule, generator: F.Generator | None = None) -> Parameter:
+    p.assign(rule(p.shape, p.dtype, F.default_generator if generator is None else generator))
     return p
 
 
 def uniform_(p: Parameter, a: float = 0.0, b: float = 1.0, generator: F.Generator | None = None) -> Parameter:
-    """Fill with random numbers uniform in [a, b)."""
+    """Fill with random numbers uniform in [a, b).
+
+    >>> w = nn.init.uniform_(nn.Linear(3, 2).weight, 1.0, 2.0)
+    >>> bool(((w >= 1.0) & (w < 2.0)).all())
+    True
+    """
+    init_rules.ordered("uniform_", a, b)
     return _assign(p, lambda shape, dtype, g: F.uniform(shape, a, b, dtype, generator=g), generator)
 
 
 def normal_(p: Parameter, mean: float = 0.0, std: float = 1.0, generator: F.Generator | None = None) -> Parameter:
-    """Fill with normal random numbers."""
+    """Fill with normal random numbers.
+
+    >>> nn.init.normal_(nn.Linear(2, 1).weight, mean=3.0, std=0.0)
+    Parameter(tensor([[3., 3.]]))
+    """
     return _assign(p, normal(std, mean), generator)
 
 
@@ -174,39 +66,106 @@ def trunc_normal_(
     b: float = 2.0,
     generator: F.Generator | None = None,
 ) -> Parameter:
-    """Fill with normal random numbers that lie in [a, b]."""
-    return _assign(p, lambda shape, dtype, g: F.truncated_normal(shape, mean, std, a, b, dtype, generator=g), generator)
+    """Fill with normal random numbers that lie in [a, b]; ``std`` is that before others are left out.
+
+    >>> bool((nn.init.trunc_normal_(nn.Linear(3, 2).weight, b=0.0) <= 0.0).all())
+    True
+    """
+    return _assign(p, truncated_normal(std, mean, a, b), generator)
 
 
-def constant_(p: Parameter, value: float) -> Parameter:
-    """Fill with one value."""
-    return _assign(p, constant(value), None)
+def constant_(p: Parameter, val: float) -> Parameter:
+    """Fill with one value.
+
+    >>> nn.init.constant_(nn.Linear(2, 1).bias, 0.5)
+    Parameter(tensor([0.5]))
+    """
+    return _assign(p, constant(val))
 
 
 def zeros_(p: Parameter) -> Parameter:
-    """Fill with zeros."""
+    """Fill with zeros.
+
+    >>> nn.init.zeros_(nn.Linear(2, 1).bias)
+    Parameter(tensor([0.]))
+    """
     return constant_(p, 0.0)
 
 
 def ones_(p: Parameter) -> Parameter:
-    """Fill with ones."""
+    """Fill with ones.
+
+    >>> nn.init.ones_(nn.Linear(2, 1).bias)
+    Parameter(tensor([1.]))
+    """
     return constant_(p, 1.0)
 
 
+def eye_(p: Parameter) -> Parameter:
+    """Fill a matrix as `eye` does.
+
+    >>> nn.init.eye_(nn.Linear(2, 2).weight)
+    Parameter(tensor([[1., 0.],
+            [0., 1.]]))
+    """
+    return _assign(p, eye())
+
+
+def dirac_(p: Parameter, groups: int = 1) -> Parameter:
+    """Fill the kernels of a convolution as `dirac` does, so that it keeps its input.
+
+    >>> conv = nn.Conv1d(1, 1, 3, padding=1, bias=False)
+    >>> _ = nn.init.dirac_(conv.weight)
+    >>> conv(cr.tensor([[[1.0], [2.0]]])).tolist()
+    [[[1.0], [2.0]]]
+    """
+    return _assign(p, dirac(groups))
+
+
+def sparse_(p: Parameter, sparsity: float, std: float = 0.01, generator: F.Generator | None = None) -> Parameter:
+    """Fill a matrix as `sparse` does.
+
+    >>> (nn.init.sparse_(nn.Linear(3, 4).weight, 0.5) == 0).sum(axis=0)
+    tensor([2, 2, 2])
+    """
+    return _assign(p, sparse(sparsity, std), generator)
+
+
+def orthogonal_(p: Parameter, gain: float = 1.0, generator: F.Generator | None = None) -> Parameter:
+    """Fill as `orthogonal` does.
+
+    >>> w = nn.init.orthogonal_(nn.Linear(2, 2).weight)
+    >>> print(f"{abs(float(cr.linalg.det(w))):.3f}")
+    1.000
+    """
+    return _assign(p, orthogonal(gain), generator)
+
+
 def xavier_uniform_(p: Parameter, gain: float = 1.0, generator: F.Generator | None = None) -> Parameter:
-    """Uniform in ``+-gain sqrt(6 / (fan_in + fan_out))``: Glorot and Bengio (AISTATS 2010)."""
-    return _assign(p, uniform(gain * math.sqrt(6 / sum(fans(p.shape)))), generator)
+    """Uniform in ``+-gain sqrt(6 / (fan_in + fan_out))``; see `xavier`.
+
+    >>> print(f"{float(nn.init.xavier_uniform_(nn.Linear(500, 300).weight).std()):.3f}")
+    0.050
+    """
+    return _assign(p, xavier("uniform", gain), generator)
 
 
 def xavier_normal_(p: Parameter, gain: float = 1.0, generator: F.Generator | None = None) -> Parameter:
-    """Normal with standard deviation ``gain sqrt(2 / (fan_in + fan_out))``: Glorot and Bengio (AISTATS 2010)."""
-    return _assign(p, normal(gain * math.sqrt(2 / sum(fans(p.shape)))), generator)
+    """Normal with standard deviation ``gain sqrt(2 / (fan_in + fan_out))``; see `xavier`.
+
+    >>> print(f"{float(nn.init.xavier_normal_(nn.Linear(500, 300).weight).std()):.3f}")
+    0.050
+    """
+    return _assign(p, xavier("normal", gain), generator)
 
 
-def _kaiming(p: Parameter, a: float, mode: str, nonlinearity: str) -> float:
-    if mode not in ("fan_in", "fan_out"):
-        raise ArgumentError("kaiming", "mode is 'fan_in' or 'fan_out'", received=repr(mode))
-    return calculate_gain(nonlinearity, a) / math.sqrt(fans(p.shape)[mode == "fan_out"])
+def xavier_truncated_(p: Parameter, gain: float = 1.0, generator: F.Generator | None = None) -> Parameter:
+    """Truncated normal with standard deviation ``gain sqrt(2 / (fan_in + fan_out))``; see `xavier`.
+
+    >>> print(f"{float(nn.init.xavier_truncated_(nn.Linear(500, 300).weight).std()):.3f}")
+    0.050
+    """
+    return _assign(p, xavier("truncated", gain), generator)
 
 
 def kaiming_uniform_(
@@ -216,8 +175,12 @@ def kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: F.Generator | None = None,
 ) -> Parameter:
-    """Uniform in ``+-gain sqrt(3 / fan)``: He, Zhang, Ren, Sun (arXiv 1502.01852)."""
-    return _assign(p, uniform(math.sqrt(3) * _kaiming(p, a, mode, nonlinearity)), generator)
+    """Uniform in ``+-gain sqrt(3 / fan)``; see `kaiming`.
+
+    >>> print(f"{float(nn.init.kaiming_uniform_(nn.Linear(500, 300).weight).std()):.3f}")
+    0.063
+    """
+    return _assign(p, kaiming("uniform", a, mode, nonlinearity), generator)
 
 
 def kaiming_normal_(
@@ -227,18 +190,51 @@ def kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: F.Generator | None = None,
 ) -> Parameter:
-    """Normal with standard deviation ``gain / sqrt(fan)``: He, Zhang, Ren, Sun (arXiv 1502.01852)."""
-    return _assign(p, normal(_kaiming(p, a, mode, nonlinearity)), generator)
+    """Normal with standard deviation ``gain / sqrt(fan)``; see `kaiming`.
+
+    >>> print(f"{float(nn.init.kaiming_normal_(nn.Linear(500, 300).weight).std()):.3f}")
+    0.063
+    """
+    return _assign(p, kaiming("normal", a, mode, nonlinearity), generator)
 
 
-def orthogonal_(p: Parameter, gain: float = 1.0, generator: F.Generator | None = None) -> Parameter:
-    """Rows, or columns if there are fewer, orthonormal times ``gain``: Saxe, McClelland, Ganguli (arXiv 1312.6120)."""
-    import numpy as np
+def kaiming_truncated_(
+    p: Parameter,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: F.Generator | None = None,
+) -> Parameter:
+    """Truncated normal with standard deviation ``gain / sqrt(fan)``; see `kaiming`.
 
-    rows, cols = p.shape[0], math.prod(p.shape[1:])
-    shape = (max(rows, cols), min(rows, cols))
-    noise = F.normal(shape, dtype="float64", generator=generator or F.default_generator).numpy()
-    q, r = np.linalg.qr(noise)
-    q = q * np.sign(np.diagonal(r))  # so that the distribution is uniform
-    p.assign((gain * (q if rows >= cols else q.T)).reshape(p.shape).astype(p.dtype))
-    return p
+    >>> print(f"{float(nn.init.kaiming_truncated_(nn.Linear(500, 300).weight).std()):.3f}")
+    0.063
+    """
+    return _assign(p, kaiming("truncated", a, mode, nonlinearity), generator)
+
+
+def lecun_uniform_(p: Parameter, mode: str = "fan_in", generator: F.Generator | None = None) -> Parameter:
+    """Uniform in ``+-sqrt(3 / fan)``; see `lecun`.
+
+    >>> print(f"{float(nn.init.lecun_uniform_(nn.Linear(500, 300).weight).std()):.3f}")
+    0.045
+    """
+    return _assign(p, lecun("uniform", mode), generator)
+
+
+def lecun_normal_(p: Parameter, mode: str = "fan_in", generator: F.Generator | None = None) -> Parameter:
+    """Normal with standard deviation ``1 / sqrt(fan)``; see `lecun`.
+
+    >>> print(f"{float(nn.init.lecun_normal_(nn.Linear(500, 300).weight).std()):.3f}")
+    0.045
+    """
+    return _assign(p, lecun("normal", mode), generator)
+
+
+def lecun_truncated_(p: Parameter, mode: str = "fan_in", generator: F.Generator | None = None) -> Parameter:
+    """Truncated normal with standard deviation ``1 / sqrt(fan)``; see `lecun`.
+
+    >>> print(f"{float(nn.init.lecun_truncated_(nn.Linear(500, 300).weight).std()):.3f}")
+    0.045
+    """
+    return _assign(p, lecun("truncated", mode), generator)
