@@ -195,11 +195,27 @@ class TraceError(ChainruleError, RuntimeError):
 
 
 class CompilerError(ChainruleError, RuntimeError):
-    """A compiled program reported a fault that the same function, run in Python, does not have: a mistake of ours."""
+    """A compiled program reported a fault that the same function, run in Python, does not have: a mistake of ours.
+
+    There is no example, since none is known. Please report it with the function; without `compile` it runs.
+    """
 
 
 class RetraceWarning(UserWarning):
-    """A compiled function is traced again and again; the message says for what, and what to do about it."""
+    """A compiled function is traced again and again; the message says for what, and what to do about it.
+
+    >>> import warnings
+    >>> import chainrule as cr
+    >>> @cr.compile
+    ... def times(x, text):
+    ...     return x * len(text)
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error")
+    ...     for n in range(9):
+    ...         _ = times(1.0, "a" * n)
+    Traceback (most recent call last):
+    chainrule.errors.RetraceWarning: ...
+    """
 
 
 class StateError(ChainruleError, ValueError):
@@ -223,4 +239,10 @@ class DataError(ChainruleError, ValueError):
 
 
 class RunError(ChainruleError, ValueError):
-    """A run folder is missing, damaged, or belongs to another model."""
+    """A run folder is missing, damaged, or belongs to another model.
+
+    >>> from chainrule.train import RunFolder
+    >>> RunFolder("no-such-run").read_config("images")
+    Traceback (most recent call last):
+    chainrule.errors.RunError: [run] ...
+    """
