@@ -13,6 +13,7 @@ from .. import dtypes
 from ..errors import ArgumentError, GradientError, ShapeError, StaleValueError
 from ..graph.ir import TensorType, Value
 from ..primitives.base import Array, primitive
+from ..primitives.batching import spread
 from ..registry import F
 from ..tensor.bind import next_number
 from ..tensor.cells import Cell, Snapshot
@@ -22,7 +23,7 @@ from .tape import check_cotangent, pull
 from .trees import flatten, leaves_like, unflatten
 
 
-class _Call:
+class Call:
     """The rule of an edge that stands for a whole call of a function."""
 
     linear: tuple[int, ...] = ()
@@ -39,7 +40,7 @@ class _Call:
         return list(self.rule(ct))
 
 
-def _record(call: _Call, inputs: tuple[Tensor, ...], outputs: list[Tensor], level: int) -> list[Tensor]:
+def record(call: Call, inputs: tuple[Tensor, ...], outputs: list[Tensor], level: int) -> list[Tensor]:
     edge = Edge(call, inputs, {}, tuple(o.value for o in outputs), next_number(), several=True)
     return [
         Tensor(o.value, edge, i, level) if o.dtype in dtypes.INEXACT else Tensor(o.value) for i, o in enumerate(outputs)
@@ -107,8 +108,8 @@ class custom_vjp:
         if traced:
             counts = (len(outputs), len(saved))
             return unflatten(out_structure, _ruled(*outputs, *saved, *inputs, counts=counts, rule=rule))
-        call = _Call(getattr(self._f, "__name__", "custom_vjp"), lambda cts: rule(cts, saved, inputs))
-        return unflatten(out_structure, _record(call, inputs, outputs, level))
+        call = Call(getattr(self._f, "__name__", "custom_vjp"), lambda cts: rule(cts, saved, inputs))
+        return unflatten(out_structure, record(call, inputs, outputs, level))
 
     def _cotangents(self, found: Any, structure: Any, inputs: Sequence[Tensor], n: int) -> list[Tensor | None]:
         found = found if isinstance(found, tuple) else (found,)
@@ -130,10 +131,19 @@ def _ruled_vjp(ct: Any, out: Any, *inputs: Any, counts: tuple[int, int], rule: A
     return (*(None,) * (n + m), *rule(ct, inputs[n : n + m], inputs[n + m :]))
 
 
+def _ruled_batching(
+    apply: Any, examples: Any, batched: Any, *inputs: Any, counts: tuple[int, int], rule: Any
+) -> tuple[Tensor, ...]:
+    n, m = counts
+    results = spread(examples, batched[:n], inputs[:n])
+    return apply(*results, *inputs[n:], counts=counts, rule=F.batched_rule(examples, batched, n, m, rule))
+
+
 @primitive(
     lambda *inputs, counts, rule: tuple(TensorType(x.shape, x.dtype) for x in inputs[: counts[0]]),
     name="custom_vjp",
     vjp=_ruled_vjp,
+    batching=_ruled_batching,
     lowering="layout",
 )
 def _ruled(*inputs: Array, counts: tuple[int, int], rule: Any) -> tuple[Array, ...]:
@@ -145,19 +155,7 @@ def _ruled(*inputs: Array, counts: tuple[int, int], rule: Any) -> tuple[Array, .
 
 
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``f`` with nothing kept for the backward phase: it is computed again there.
-
-    Memory falls from all values inside of ``f`` to its arguments, for the time of a second forward phase (Griewank and
-    Walther, "Revolve", 2000; Chen et al., arXiv 1604.06174). Random numbers are the same the second time, and cells
-    that ``f`` assigns are assigned once.
-
-    Args:
-        f: a function of tensors and nested containers; it may read parameters, and its tensor arguments and parameters
-            are what gradients flow to.
-
-    >>> grad(lambda x: checkpoint(lambda x: sin(sin(x)))(x))(0.5)
-    tensor(0.7786...)
-    """
+    """Return ``f`` with nothing kept for the backward phase; see `chainrule.graph.checkpointing.checkpoint`."""
 
     @functools.wraps(f)
     def wrapped(*args: Any) -> Any:
@@ -176,7 +174,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
             return _replay(f, structure, inputs, edge_inputs, region.overrides | region.entry, cts)
 
         name = f"checkpoint({getattr(f, '__name__', 'f')})"
-        made = _record(_Call(name, rule), edge_inputs, outputs, level)
+        made = record(Call(name, rule), edge_inputs, outputs, level)
         return unflatten(out_structure, made)
 
     return wrapped
@@ -219,7 +217,7 @@ class _Region:
 
 
 @contextmanager
-def _again() -> Iterator[None]:
+def again() -> Iterator[None]:
     """Mark what is traced within as a second computation, which the compiler must not merge with the first."""
     begun = [(trace.graph, len(trace.graph.nodes)) for trace in state.traces]
     yield
@@ -245,7 +243,7 @@ def _replay(
             "a parameter was assigned since the checkpointed function ran",
             fix="call backward() before optimizer.step() or assign()",
         )
-    with deeper(), standing_in(entry), _again():
+    with deeper(), standing_in(entry), again():
         outputs = [F.asarray(leaf) for leaf in flatten(f(*unflatten(structure, inputs)))[0]]
     smooth = [(o, ct) for o, ct in zip(outputs, cts, strict=True) if o.dtype in dtypes.INEXACT]
     reached = pull([o for o, _ in smooth], [ct for _, ct in smooth], lambda t: id(t) in targets)
@@ -280,7 +278,35 @@ def _callback_reference(*inputs: Array, function: Any, vjp: Any, result: Any) ->
     return tuple(arrays) if several else arrays[0]
 
 
-_callback = primitive(_callback_types, name="callback", vjp=_callback_vjp, lowering="host")(_callback_reference)
+def _callback_batching(
+    apply: Any, examples: Any, batched: Any, *inputs: Any, function: Any, vjp: Any, result: Any
+) -> Any:
+    types = [result] if isinstance(result, TensorType) else list(result)
+    stacked = [TensorType((examples.size, *t.shape), t.dtype) for t in types]
+
+    def back(ct: Array, *arrays: Array) -> tuple[Array, ...]:
+        grads = _for_each(vjp, (True, *batched), ct, *arrays)
+        return tuple(g if has else g.sum(axis=0) for g, has in zip(grads, batched, strict=True))
+
+    return apply(
+        *inputs,
+        function=functools.partial(_for_each, function, tuple(batched)),
+        vjp=None if vjp is None else back,
+        result=stacked[0] if isinstance(result, TensorType) else tuple(stacked),
+    )
+
+
+def _for_each(function: Any, batched: Sequence[bool], *arrays: Array) -> tuple[Array, ...]:
+    """Call a function of one example for each, and stack its results."""
+    size = next(len(x) for x, has in zip(arrays, batched, strict=True) if has)
+    rows = [function(*(x[i] if has else x for x, has in zip(arrays, batched, strict=True))) for i in range(size)]
+    each = [row if isinstance(row, tuple) else (row,) for row in rows]
+    return tuple(np.stack([np.asarray(x) for x in column]) for column in zip(*each, strict=True))
+
+
+_callback = primitive(
+    _callback_types, name="callback", vjp=_callback_vjp, batching=_callback_batching, lowering="host"
+)(_callback_reference)
 
 
 def callback(
