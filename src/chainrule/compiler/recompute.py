@@ -117,7 +117,7 @@ class _Plan:
         """The buffers to give up in this round: first those that give the most memory for the time."""
         over = np.maximum(self.profile - goal, 0)
         top = int(self.profile.max())
-        found = []
+        found: list[tuple[float, int, _Again]] = []
         for buffer, before, at in self._gaps():
             gain = self._gain(buffer, before, at, over)
             if gain and (again := self._again(buffer, before, at)):

@@ -9,11 +9,12 @@ from .dead import remove_dead_code
 from .fold import fold_constants, uniform
 from .inner import optimize_bodies
 from .simplify import simplify
+from .sums import sum_after_loops
 from .unused import remove_unused_results
 
 __all__ = [
     "PASSES", "absorb_transposes", "fold_constants", "merge_common_subexpressions", "optimize", "optimize_bodies",
-    "remove_dead_code", "remove_unused_results", "simplify", "uniform",
+    "remove_dead_code", "remove_unused_results", "simplify", "sum_after_loops", "uniform",
 ]  # fmt: skip
 
 # Merging makes the two sides of a `where` one, and transposes leave reshapes behind: so the middle is done twice.
@@ -38,4 +39,4 @@ def optimize(graph: Graph) -> Graph:
     """
     for apply in PASSES:
         graph = apply(graph)
-    return remove_dead_code(optimize_bodies(graph, optimize))  # a body that sees its constants may not fail any more
+    return sum_after_loops(remove_dead_code(optimize_bodies(graph, optimize)))  # a body that sees its constants may not fail any more
