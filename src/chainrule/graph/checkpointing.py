@@ -38,10 +38,10 @@ def checkpoint(f: Callable[..., Any], policy: str | Policy | None = None) -> Cal
     Args:
         f: a function of tensors and nested containers; it may read parameters, and its tensor arguments and parameters
             are what gradients flow to.
-        policy: None keeps nothing. "products" keeps the results of matrix products and convolutions, which are dear to
-            compute and few; "products and sums" also those of reductions, such as the statistics of norms; "everything"
-            all. Or a function ``policy(operation, shape, dtype)`` that says whether to keep such a result. With a policy
-            ``f`` is traced, as the body of a `scan` is.
+        policy: None keeps nothing. "products" keeps the results of matrix products and convolutions, which are dear
+            to compute and few; "products and sums" also those of reductions, such as the statistics of norms;
+            "everything" all. Or a function ``policy(operation, shape, dtype)`` that says whether to keep such a result.
+            With a policy ``f`` is traced, as the body of a `scan` is.
 
     Raises:
         ArgumentError: there is no such policy.
@@ -131,6 +131,4 @@ def _as_made(node: Node, inputs: tuple[Tensor, ...], kept: Sequence[Tensor]) -> 
     values = tuple(t.value for t in kept)
     several = not isinstance(node.primitive.types(*node.inputs, **node.static), TensorType)
     edge = Edge(node.primitive, inputs, node.static, values, next_number(), several)
-    return tuple(
-        Tensor(v, edge, i, level) if v.dtype in dtypes.INEXACT else Tensor(v) for i, v in enumerate(values)
-    )
+    return tuple(Tensor(v, edge, i, level) if v.dtype in dtypes.INEXACT else Tensor(v) for i, v in enumerate(values))

@@ -8,13 +8,14 @@ from .contract import absorb_transposes
 from .dead import remove_dead_code
 from .fold import fold_constants, uniform
 from .inner import optimize_bodies
+from .join import join_parts
 from .simplify import simplify
 from .sums import sum_after_loops
 from .unused import remove_unused_results
 
 __all__ = [
-    "PASSES", "absorb_transposes", "fold_constants", "merge_common_subexpressions", "optimize", "optimize_bodies",
-    "remove_dead_code", "remove_unused_results", "simplify", "sum_after_loops", "uniform",
+    "PASSES", "absorb_transposes", "fold_constants", "join_parts", "merge_common_subexpressions", "optimize",
+    "optimize_bodies", "remove_dead_code", "remove_unused_results", "simplify", "sum_after_loops", "uniform",
 ]  # fmt: skip
 
 # Merging makes the two sides of a `where` one, and transposes leave reshapes behind: so the middle is done twice.
@@ -25,6 +26,7 @@ PASSES = (
     simplify,
     merge_common_subexpressions,
     absorb_transposes,
+    join_parts,
     simplify,
     merge_common_subexpressions,
     remove_dead_code,
@@ -39,4 +41,5 @@ def optimize(graph: Graph) -> Graph:
     """
     for apply in PASSES:
         graph = apply(graph)
-    return sum_after_loops(remove_dead_code(optimize_bodies(graph, optimize)))  # a body that sees its constants may not fail any more
+    graph = optimize_bodies(graph, optimize)
+    return sum_after_loops(remove_dead_code(graph))  # a body that sees its constants may not fail any more

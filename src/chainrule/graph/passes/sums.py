@@ -23,9 +23,9 @@ def sum_after_loops(graph: Graph) -> Graph:
             return %4
           }
 
-    These are the gradients of weights in recurrent layers. Sums over axes, those of biases, are treated alike. What goes
-    into the sum is stacked, if it is not yet; where that would take more memory than all that the loop reads and stacks
-    anyway, as for the gradients of keys in blocked attention, the sum stays where it is.
+    These are the gradients of weights in recurrent layers. Sums over axes, those of biases, are treated alike. What
+    goes into the sum is stacked, if it is not yet; where that would take more memory than all that the loop reads and
+    stacks anyway, as for the gradients of keys in blocked attention, the sum stays where it is.
     """
     made = Rewriter(graph)
 
