@@ -50,9 +50,16 @@ def some_ignored(labels: np.ndarray, number: int) -> np.ndarray:
     return np.where(np.arange(labels.size).reshape(labels.shape) % 3 == 1, number, labels)
 
 
+def furthest(x: cr.Tensor, y: cr.Tensor) -> cr.Tensor:
+    return cr.max(cr.abs(x - y), axis=-1)
+
+
 def each_reduction(name: str, options: dict[str, Any], inputs: list[np.ndarray], by: Any = (0, 1)) -> list[Case]:
     return [Case(name, {**options, "reduction": r}, inputs, by) for r in REDUCTIONS]
 
+
+# Scores and labels of four sequences, repeated ones among them.
+SEQUENCES = [np.log(probabilities(4, 7, 5)), np.array([[1, 1, 2], [3, 2, 4], [1, 2, 3], [4, 4, 4]])]
 
 CASES: dict[str, list[Case]] = {
     "pairs": [
@@ -74,6 +81,11 @@ CASES: dict[str, list[Case]] = {
         Case("PoissonNLLLoss", {"log_input": False}, [positive(4, 5), labels(6, 4, 5).astype(float)], (0,)),
         *each_reduction("GaussianNLLLoss", {}, [real(4, 5), real(4, 5), positive(4, 5)], (0, 1, 2)),
         Case("GaussianNLLLoss", {"full": True}, [real(4, 5), real(4, 5), positive(4, 1)], (0, 1, 2)),
+        *each_reduction("QuantileLoss", {"quantile": 0.3}, [real(4, 5), real(4, 5)]),
+        Case("QuantileLoss", {"quantile": (0.1, 0.5, 0.9)}, [real(4, 5, 3), real(4, 5)]),
+        *each_reduction("FocalLoss", {}, [3 * real(4, 5), positive(4, 5)]),
+        Case("FocalLoss", {"alpha": 0.25, "gamma": 0.5}, [3 * real(4, 5), labels(2, 4, 5).astype(float)]),
+        *each_reduction("DiceLoss", {}, [positive(2, 3, 4, 5), positive(2, 3, 4, 5)]),
     ],
     "labels": [
         *each_reduction("CrossEntropyLoss", {}, [real(6, 10), labels(10, 6)], (0,)),
@@ -99,6 +111,16 @@ CASES: dict[str, list[Case]] = {
             "MultiLabelMarginLoss", {}, [real(3, 5), np.array([[1, 3, -1, 0, 2], [0, 1, 2, 3, 4], [-1, 0, 1, 2, 3]])],
             (0,),
         ),
+        *each_reduction("FocalLoss", {}, [real(5, 4), labels(4, 5)], (0,)),
+        Case("FocalLoss", {"alpha": positive(4), "gamma": 0.5}, [real(5, 3, 4), labels(4, 5, 3)], (0,)),
+        Case("DiceLoss", {"smooth": 0.1}, [probabilities(2, 7, 3), labels(3, 2, 7)], (0,)),
+    ],
+    "alignments": [
+        *each_reduction("CTCLoss", {}, [*SEQUENCES, np.array([7, 5, 6, 1]), np.array([3, 2, 0, 1])], (0,)),
+        Case("CTCLoss", {"zero_infinity": True}, [*SEQUENCES, np.array([7, 2, 6, 0]), np.array([3, 3, 1, 1])], (0,)),
+        Case("CTCLoss", {"reduction": "none"}, [*SEQUENCES, np.array([7, 2, 6, 0]), np.array([3, 3, 1, 1])], (0,)),
+        Case("CTCLoss", {"blank": 4}, [real(2, 6, 5), labels(4, 5), np.array([6, 5]), np.array([2, 3])], (0,)),
+        Case("CTCLoss", {}, [real(6, 5), np.array([1, 1]), np.array(6), np.array(2)], (0,)),
     ],
     "margins": [
         *each_reduction("MarginRankingLoss", {"margin": 0.3}, [real(9), real(9), signs(9)]),
@@ -108,6 +130,13 @@ CASES: dict[str, list[Case]] = {
         *each_reduction("TripletMarginLoss", {}, [real(5, 7), real(5, 7), real(5, 7)], (0, 1, 2)),
         Case("TripletMarginLoss", {"swap": True, "margin": 2.0}, [real(5, 7), real(5, 7), real(5, 7)], (0, 1, 2)),
         Case("TripletMarginLoss", {"p": 1.0}, [real(5, 3), real(5, 3), real(5, 3)], (0, 1, 2)),
+        *each_reduction(
+            "TripletMarginWithDistanceLoss", {"distance_function": furthest, "swap": True},
+            [real(5, 7), real(5, 7), real(5, 7)], (0, 1, 2),
+        ),
+        *each_reduction("HingeLoss", {"margin": 0.7}, [real(4, 5), signs(4, 5)], (0,)),
+        *each_reduction("InfoNCELoss", {}, [real(5, 7), real(5, 7)]),
+        Case("InfoNCELoss", {"temperature": 2.0, "symmetric": True, "normalized": False}, [real(5, 7), real(5, 7)]),
         *each_reduction("MultiLabelSoftMarginLoss", {}, [real(4, 5), labels(2, 4, 5).astype(float)], (0,)),
         Case("MultiLabelSoftMarginLoss", {"weight": positive(5)}, [real(4, 5), labels(2, 4, 5).astype(float)], (0,)),
     ],
@@ -121,7 +150,7 @@ def as_dtype(x: Any, dtype: str) -> Any:
 def step_of(cases: list[Case], dtype: str) -> tuple[Callable[..., Any], list[list[np.ndarray]]]:
     """A function that takes the arguments of losses to their results and gradients, and those arguments."""
     losses = [
-        getattr(nn, c.name)(**{k: cr.asarray(as_dtype(v, dtype)) if k.endswith("weight") else v
+        getattr(nn, c.name)(**{k: cr.asarray(as_dtype(v, dtype)) if isinstance(v, np.ndarray) else v
                                for k, v in c.options.items()})
         for c in cases
     ]  # fmt: skip

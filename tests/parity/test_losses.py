@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is in the parity extra: mak
 import torch.nn.functional as tf  # noqa: E402
 from compare import FORWARD, GRADIENT, compare  # noqa: E402
 
+import chainrule as cr  # noqa: E402
 from chainrule.nn import functional as nnf  # noqa: E402
 
 LABELS = {"some ignored": [1, -100, 2], "all ignored": [-100] * 3, "none ignored": [3, 0, 2]}
@@ -131,3 +132,69 @@ def test_gaussian_nll_of_a_variance_below_the_bound(reduction):
 def test_poisson_nll_with_stirlings_formula(reduction):
     check("poisson_nll_loss", tensor([0.0, 1.0, 2.0], grad=True), tensor([0.0, 1.0, 3.0]), full=True,
           reduction=reduction)  # fmt: skip
+
+
+# --- CTC: PyTorch's gradient takes for granted that a log_softmax is before it ----------------------------------------
+
+
+def ours_of_logits(logits, *args, **kwargs):
+    return nnf.ctc_loss(cr.log_softmax(cr.swapaxes(logits, 0, -2)), *args, **kwargs)
+
+
+def theirs_of_logits(logits, *args, **kwargs):
+    return tf.ctc_loss(logits.log_softmax(-1), *args, **kwargs)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_ctc_of_random_sizes(seed):
+    rng = np.random.default_rng(seed)
+    n, times, classes, most = rng.integers([1, 1, 2, 0], [6, 25, 9, 9])
+    blank = int(rng.integers(classes))
+    labels = rng.integers(classes - 1, size=(n, most))
+    labels += labels >= blank
+    counts = rng.integers(most + 1, size=n)
+    repeats = (labels[:, 1:] == labels[:, :-1]) & (np.arange(1, most) < counts[:, None]) if most else labels
+    needed = np.minimum(counts + repeats.sum(1), times)
+    lengths = np.minimum(rng.integers(needed, times + 1), times)
+    if seed % 3 == 0:  # all labels in a row
+        labels = np.concatenate([row[:k] for row, k in zip(labels, counts, strict=True)])
+    given = [torch.tensor(x) if seed % 2 else x.tolist() for x in (lengths, counts)]
+    options = {"blank": blank, "reduction": REDUCTIONS[seed % 3], "zero_infinity": True}
+    logits = tensor(3 * rng.standard_normal((times, n, classes)), grad=True)
+    errors = compare(ours_of_logits, theirs_of_logits, (logits, torch.tensor(labels), *given), options)
+    assert errors.forward <= FORWARD
+    assert errors.gradient <= GRADIENT
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_ctc_that_is_infinite(reduction):
+    logits = torch.zeros((3, 2, 4), dtype=torch.float64)
+    args = torch.tensor([[1, 1], [1, 2]]), [2, 3], [2, 2]
+    errors = compare(ours_of_logits, theirs_of_logits, (logits, *args), {"reduction": reduction})
+    assert errors.forward <= FORWARD
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_ctc_of_one_sequence(reduction):
+    logits = tensor(np.random.default_rng(0).normal(size=(6, 4)), grad=True)
+    args = torch.tensor([1, 1, 3]), torch.tensor(6), torch.tensor(3)
+    errors = compare(ours_of_logits, theirs_of_logits, (logits, *args), {"reduction": reduction})
+    assert errors.forward <= FORWARD
+    assert errors.gradient <= GRADIENT
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("swap", [False, True])
+def test_triplets_with_another_distance(swap, reduction):
+    rng = np.random.default_rng(0)
+    triplet = [tensor(rng.normal(size=(5, 3)), grad=True) for _ in range(3)]
+
+    def run(function, distance):
+        return lambda *xs: function(*xs, distance_function=distance, margin=2.0, swap=swap, reduction=reduction)
+
+    name = "triplet_margin_with_distance_loss"
+    ours = run(getattr(nnf, name), lambda x, y: 1 - nnf.cosine_similarity(x, y))
+    theirs = run(getattr(tf, name), lambda x, y: 1 - tf.cosine_similarity(x, y, dim=-1))
+    errors = compare(ours, theirs, triplet, {})
+    assert errors.forward <= FORWARD
+    assert errors.gradient <= GRADIENT

@@ -2,261 +2,86 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
 from .. import functions as F
-from ..tensor import Cell, Tensor, TensorLike
-from . import losses, margin_losses
+from ..errors import ArgumentError
+from ..tensor import Cell, Tensor
+from . import ctc, losses, margin_losses, rare_class_losses
 from .module import Module
 
 
-def _buffer(weight: TensorLike | None) -> Cell | None:
-    """Weights of classes or elements are saved and converted with the module, but not trained."""
-    return None if weight is None else Cell(F.asarray(weight))
+class Loss(Module):
+    """A loss as a module: what it compares is given in the call, its options at construction.
 
-
-class CrossEntropyLoss(Module):
-    """Cross entropy of the softmax of logits; see `chainrule.nn.functional.cross_entropy`.
-
-    >>> nn.CrossEntropyLoss()(cr.tensor([[0.0, 0.0]]), cr.tensor([1]))
-    tensor(0.6931472)
+    Args:
+        *args, **kwargs: the options of the function, in its order. Weights of classes or elements are saved and
+            converted with the module, but not trained.
     """
 
-    def __init__(
-        self,
-        weight: TensorLike | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> None:
-        self.weight, self.ignore_index = _buffer(weight), ignore_index
-        self.reduction, self.label_smoothing = reduction, label_smoothing
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """Logits (..., C), labels (...) or probabilities (..., C) -> scalar, or (...) without reduction."""
-        return losses.cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
-
-
-class NLLLoss(Module):
-    """Negative log-likelihood of log-probabilities; see `chainrule.nn.functional.nll_loss`."""
-
-    def __init__(self, weight: TensorLike | None = None, ignore_index: int = -100, reduction: str = "mean") -> None:
-        self.weight, self.ignore_index, self.reduction = _buffer(weight), ignore_index, reduction
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """Log-probabilities (..., C), labels (...) -> scalar, or (...) without reduction."""
-        return losses.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
-
-
-class MSELoss(Module):
-    """Squared error; see `chainrule.nn.functional.mse_loss`."""
-
-    def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = reduction
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """(...), (...) -> scalar, or (...) without reduction."""
-        return losses.mse_loss(input, target, self.reduction)
-
-
-class L1Loss(Module):
-    """Absolute error; see `chainrule.nn.functional.l1_loss`."""
-
-    def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = reduction
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """(...), (...) -> scalar, or (...) without reduction."""
-        return losses.l1_loss(input, target, self.reduction)
-
-
-class HuberLoss(Module):
-    """Quadratic for small errors, linear for large ones; see `chainrule.nn.functional.huber_loss`."""
-
-    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        self.reduction, self.delta = reduction, delta
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """(...), (...) -> scalar, or (...) without reduction."""
-        return losses.huber_loss(input, target, self.reduction, self.delta)
-
-
-class SmoothL1Loss(Module):
-    """Huber's loss divided by ``beta``; see `chainrule.nn.functional.smooth_l1_loss`."""
-
-    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
-        self.reduction, self.beta = reduction, beta
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """(...), (...) -> scalar, or (...) without reduction."""
-        return losses.smooth_l1_loss(input, target, self.reduction, self.beta)
-
-
-class BCELoss(Module):
-    """Binary cross entropy of probabilities; see `chainrule.nn.functional.binary_cross_entropy`."""
-
-    def __init__(self, weight: TensorLike | None = None, reduction: str = "mean") -> None:
-        self.weight, self.reduction = _buffer(weight), reduction
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """(...), (...) -> scalar, or (...) without reduction."""
-        return losses.binary_cross_entropy(input, target, self.weight, self.reduction)
-
-
-class BCEWithLogitsLoss(Module):
-    """Binary cross entropy of logits; see `chainrule.nn.functional.binary_cross_entropy_with_logits`."""
-
-    def __init__(
-        self, weight: TensorLike | None = None, reduction: str = "mean", pos_weight: TensorLike | None = None
-    ) -> None:
-        self.weight, self.reduction, self.pos_weight = _buffer(weight), reduction, _buffer(pos_weight)
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """(...), (...) -> scalar, or (...) without reduction."""
-        return losses.binary_cross_entropy_with_logits(input, target, self.weight, self.reduction, self.pos_weight)
-
-
-class KLDivLoss(Module):
-    """Kullback-Leibler divergence from log-probabilities; see `chainrule.nn.functional.kl_div`."""
-
-    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
-        self.reduction, self.log_target = reduction, log_target
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """(...), (...) -> scalar, or (...) without reduction."""
-        return losses.kl_div(input, target, self.reduction, self.log_target)
-
-
-class PoissonNLLLoss(Module):
-    """Negative log-likelihood of counts; see `chainrule.nn.functional.poisson_nll_loss`."""
-
-    def __init__(self, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean") -> None:
-        self.log_input, self.full, self.eps, self.reduction = log_input, full, eps, reduction
-
-    def forward(self, log_input: TensorLike, target: TensorLike) -> Tensor:
-        """(...), (...) -> scalar, or (...) without reduction."""
-        return losses.poisson_nll_loss(log_input, target, self.log_input, self.full, self.eps, self.reduction)
-
-
-class GaussianNLLLoss(Module):
-    """Negative log-likelihood under a normal distribution; see `chainrule.nn.functional.gaussian_nll_loss`."""
-
-    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
-        self.full, self.eps, self.reduction = full, eps, reduction
-
-    def forward(self, input: TensorLike, target: TensorLike, var: TensorLike) -> Tensor:
-        """(...), (...), (...) -> scalar, or (...) without reduction."""
-        return losses.gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
-
-
-class MarginRankingLoss(Module):
-    """Which of two scores should be larger; see `chainrule.nn.functional.margin_ranking_loss`."""
-
-    def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
-        self.margin, self.reduction = margin, reduction
-
-    def forward(self, input1: TensorLike, input2: TensorLike, target: TensorLike) -> Tensor:
-        """(...), (...), (...) -> scalar, or (...) without reduction."""
-        return margin_losses.margin_ranking_loss(input1, input2, target, self.margin, self.reduction)
-
-
-class HingeEmbeddingLoss(Module):
-    """Distances of like and unlike pairs; see `chainrule.nn.functional.hinge_embedding_loss`."""
-
-    def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
-        self.margin, self.reduction = margin, reduction
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """(...), (...) -> scalar, or (...) without reduction."""
-        return margin_losses.hinge_embedding_loss(input, target, self.margin, self.reduction)
-
-
-class SoftMarginLoss(Module):
-    """Logistic loss for targets 1 and -1; see `chainrule.nn.functional.soft_margin_loss`."""
-
-    def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = reduction
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """(...), (...) -> scalar, or (...) without reduction."""
-        return margin_losses.soft_margin_loss(input, target, self.reduction)
-
-
-class CosineEmbeddingLoss(Module):
-    """Angles of like and unlike pairs; see `chainrule.nn.functional.cosine_embedding_loss`."""
-
-    def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
-        self.margin, self.reduction = margin, reduction
-
-    def forward(self, input1: TensorLike, input2: TensorLike, target: TensorLike) -> Tensor:
-        """(N, D), (N, D), (N,) -> scalar, or (N,) without reduction."""
-        return margin_losses.cosine_embedding_loss(input1, input2, target, self.margin, self.reduction)
-
-
-class TripletMarginLoss(Module):
-    """Nearer to the like than to the unlike; see `chainrule.nn.functional.triplet_margin_loss`."""
-
-    def __init__(
-        self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False, reduction: str = "mean"
-    ) -> None:
-        self.margin, self.p, self.eps, self.swap, self.reduction = margin, p, eps, swap, reduction
-
-    def forward(self, anchor: TensorLike, positive: TensorLike, negative: TensorLike) -> Tensor:
-        """(N, D), (N, D), (N, D) -> scalar, or (N,) without reduction."""
-        how = self.margin, self.p, self.eps, self.swap, self.reduction
-        return margin_losses.triplet_margin_loss(anchor, positive, negative, *how)
-
-
-class MultiMarginLoss(Module):
-    """Hinge loss over classes; see `chainrule.nn.functional.multi_margin_loss`."""
-
-    def __init__(
-        self, p: int = 1, margin: float = 1.0, weight: TensorLike | None = None, reduction: str = "mean"
-    ) -> None:
-        self.p, self.margin, self.weight, self.reduction = p, margin, _buffer(weight), reduction
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """Scores (..., C), labels (...) -> scalar, or (...) without reduction."""
-        return margin_losses.multi_margin_loss(input, target, self.p, self.margin, self.weight, self.reduction)
-
-
-class MultiLabelMarginLoss(Module):
-    """Hinge loss for several labels; see `chainrule.nn.functional.multilabel_margin_loss`."""
-
-    def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = reduction
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """Scores (..., C), labels (..., C) -> scalar, or (...) without reduction."""
-        return margin_losses.multilabel_margin_loss(input, target, self.reduction)
-
-
-class MultiLabelSoftMarginLoss(Module):
-    """Logistic loss for several labels; see `chainrule.nn.functional.multilabel_soft_margin_loss`."""
-
-    def __init__(self, weight: TensorLike | None = None, reduction: str = "mean") -> None:
-        self.weight, self.reduction = _buffer(weight), reduction
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """Logits (..., C), targets (..., C) -> scalar, or (...) without reduction."""
-        return margin_losses.multilabel_soft_margin_loss(input, target, self.weight, self.reduction)
-
-
-class CosineSimilarity(Module):
-    """Cosine of the angle along an axis; see `chainrule.nn.functional.cosine_similarity`."""
-
-    def __init__(self, dim: int = -1, eps: float = 1e-8) -> None:
-        self.dim, self.eps = dim, eps
-
-    def forward(self, x1: TensorLike, x2: TensorLike) -> Tensor:
-        """(..., D, ...), (..., D, ...) -> (..., ...)."""
-        return margin_losses.cosine_similarity(x1, x2, self.dim, self.eps)
-
-
-class PairwiseDistance(Module):
-    """Norm of the difference along the last axis; see `chainrule.nn.functional.pairwise_distance`."""
-
-    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
-        self.norm, self.eps, self.keepdim = p, eps, keepdim
-
-    def forward(self, x1: TensorLike, x2: TensorLike) -> Tensor:
-        """(..., D), (..., D) -> (...)."""
-        return margin_losses.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)
+    function: Callable[..., Tensor]
+    options: inspect.Signature
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            given = self.options.bind(*args, **kwargs)
+        except TypeError as error:
+            kind = type(self).__name__
+            raise ArgumentError(kind, f"takes {self.options}: {error}", received=f"{args}, {kwargs}") from None
+        given.apply_defaults()
+        for name, value in given.arguments.items():
+            array = self.options.parameters[name].default is None and isinstance(value, (list, np.ndarray, Tensor))
+            setattr(self, name, Cell(F.asarray(value)) if array and not isinstance(value, Cell) else value)
+
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
+        """The function's tensors -> scalar, or a loss for each without reduction."""
+        return type(self).function(*inputs, **named, **{name: getattr(self, name) for name in self.options.parameters})
+
+
+def _loss(name: str, function: Callable[..., Tensor]) -> type[Loss]:
+    """The parameters of a function that have defaults are the options of its module."""
+    summary, _, rest = (function.__doc__ or "").strip().partition("\n")
+    how = f"`{function.__name__}` as a module: arguments that have a default are given at construction."
+    options = [p for p in inspect.signature(function).parameters.values() if p.default is not p.empty]
+    shown = inspect.Signature(options)
+    members = {
+        "function": staticmethod(function), "options": shown, "__signature__": shown, "__module__": __name__,
+        "__doc__": f"{summary}\n\n    {how}\n{rest}",
+    }  # fmt: skip
+    return type(name, (Loss,), members)
+
+
+BCELoss = _loss("BCELoss", losses.binary_cross_entropy)
+BCEWithLogitsLoss = _loss("BCEWithLogitsLoss", losses.binary_cross_entropy_with_logits)
+CTCLoss = _loss("CTCLoss", ctc.ctc_loss)
+CosineEmbeddingLoss = _loss("CosineEmbeddingLoss", margin_losses.cosine_embedding_loss)
+CosineSimilarity = _loss("CosineSimilarity", margin_losses.cosine_similarity)
+CrossEntropyLoss = _loss("CrossEntropyLoss", losses.cross_entropy)
+DiceLoss = _loss("DiceLoss", rare_class_losses.dice_loss)
+FocalLoss = _loss("FocalLoss", rare_class_losses.focal_loss)
+GaussianNLLLoss = _loss("GaussianNLLLoss", losses.gaussian_nll_loss)
+HingeEmbeddingLoss = _loss("HingeEmbeddingLoss", margin_losses.hinge_embedding_loss)
+HingeLoss = _loss("HingeLoss", margin_losses.hinge_loss)
+HuberLoss = _loss("HuberLoss", losses.huber_loss)
+InfoNCELoss = _loss("InfoNCELoss", margin_losses.info_nce)
+KLDivLoss = _loss("KLDivLoss", losses.kl_div)
+L1Loss = _loss("L1Loss", losses.l1_loss)
+MSELoss = _loss("MSELoss", losses.mse_loss)
+MarginRankingLoss = _loss("MarginRankingLoss", margin_losses.margin_ranking_loss)
+MultiLabelMarginLoss = _loss("MultiLabelMarginLoss", margin_losses.multilabel_margin_loss)
+MultiLabelSoftMarginLoss = _loss("MultiLabelSoftMarginLoss", margin_losses.multilabel_soft_margin_loss)
+MultiMarginLoss = _loss("MultiMarginLoss", margin_losses.multi_margin_loss)
+NLLLoss = _loss("NLLLoss", losses.nll_loss)
+PairwiseDistance = _loss("PairwiseDistance", margin_losses.pairwise_distance)
+PoissonNLLLoss = _loss("PoissonNLLLoss", losses.poisson_nll_loss)
+QuantileLoss = _loss("QuantileLoss", losses.quantile_loss)
+SmoothL1Loss = _loss("SmoothL1Loss", losses.smooth_l1_loss)
+SoftMarginLoss = _loss("SoftMarginLoss", margin_losses.soft_margin_loss)
+TripletMarginLoss = _loss("TripletMarginLoss", margin_losses.triplet_margin_loss)
+TripletMarginWithDistanceLoss = _loss(
+    "TripletMarginWithDistanceLoss", margin_losses.triplet_margin_with_distance_loss
+)  # fmt: skip

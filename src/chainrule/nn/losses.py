@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from .. import functions as F
 from ..dtypes import FLOATING, INTEGER
 from ..errors import ArgumentError, DTypeError, IndexOutOfRangeError, ShapeError
-from ..tensor import Tensor, TensorLike, promote
+from ..tensor import Tensor, TensorLike, operand, promote
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "gaussian_nll_loss", "huber_loss",
-    "kl_div", "l1_loss", "mse_loss", "nll_loss", "poisson_nll_loss", "smooth_l1_loss",
+    "kl_div", "l1_loss", "mse_loss", "nll_loss", "poisson_nll_loss", "quantile_loss", "smooth_l1_loss",
 ]  # fmt: skip
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -84,6 +87,36 @@ def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean
     if beta == 0:
         return l1_loss(input, target, reduction)
     return huber_loss(input, target, reduction, beta) / beta
+
+
+def quantile_loss(
+    input: TensorLike, target: TensorLike, quantile: float | Sequence[float] = 0.5, reduction: str = "mean"
+) -> Tensor:
+    """``max(q d, (q - 1) d)`` for errors ``d = target - input``, the pinball loss, least at the target's q-quantile.
+
+    Koenker and Bassett, "Regression quantiles", Econometrica 46 (1978).
+
+    Args:
+        input: predictions of the target's shape; of several quantiles one more axis, the last: (..., Q).
+        target: shape (...).
+        quantile: q, above 0 and below 1, or Q of them.
+        reduction: "none", "mean" or "sum".
+
+    Raises:
+        ArgumentError: a quantile is not between 0 and 1.
+
+    >>> nn.functional.quantile_loss(cr.tensor([[0.0, 0.0]]), cr.tensor([1.0]), (0.1, 0.9), reduction="none")
+    tensor([[0.1, 0.9]])
+    """
+    levels = np.asarray(quantile, "float64")
+    if levels.ndim > 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
+        raise ArgumentError("quantile_loss", "quantiles are between 0 and 1", received=repr(quantile))
+    y = F.asarray(target)
+    if levels.ndim:
+        y = F.broadcast_to(F.expand_dims(y, -1), (*y.shape, levels.size))
+    x, y = same_shapes("quantile_loss", input, y)
+    d, q = y - x, F.asarray(levels, x.dtype)
+    return reduced("quantile_loss", F.maximum(q * d, (q - 1) * d), reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -220,12 +253,14 @@ def check_labels(operation: str, x: Tensor, target: Tensor) -> None:
 
 def picked(operation: str, x: Tensor, target: Tensor) -> Tensor:
     """The element of the target class, out of the last axis."""
+    classes = x.shape[-1]
+    label = F.where(target < 0, -classes - 1, target.astype("int64"))  # -1 is not the last class
     try:
-        return F.squeeze(F.take_along_axis(x, F.expand_dims(target, -1), axis=-1), -1)
+        return F.squeeze(F.take_along_axis(x, F.expand_dims(label, -1), axis=-1), -1)
     except IndexOutOfRangeError as error:
         raise IndexOutOfRangeError(
             operation,
-            f"a label is not one of the {x.shape[-1]} classes: {error.message}",
+            f"a label is not one of the {classes} classes: {error.message}",
             fix="labels count from 0; give the last layer as many outputs as there are classes",
         ) from None
 
@@ -249,29 +284,44 @@ def nll_loss(
     >>> nn.functional.nll_loss(cr.log(cr.tensor([[0.25, 0.75]])), cr.tensor([0]))
     tensor(1.3862944)
     """
-    return _nll("nll_loss", F.asarray(input), F.asarray(target), weight, ignore_index, reduction, 0.0)
+    x, y = operand(input, True), F.asarray(target)
+    check_labels("nll_loss", x, y)
+    return _nll("nll_loss", x, y, weight, ignore_index, reduction)
 
 
 def _nll(
-    operation: str, x: Tensor, target: Tensor, weight: Any, ignore_index: int, reduction: str, smoothing: float
-) -> Tensor:
-    check_labels(operation, x, target)
+    operation: str, x: Tensor, target: Tensor, weight: TensorLike | None, ignore_index: int, reduction: str,
+    smoothing: float = 0.0, peak: Tensor | float = 0.0, log_sum: Tensor | float = 0.0,
+) -> Tensor:  # fmt: skip
+    """The loss of the log-probabilities ``x - peak - log_sum``, of which only the labels' are computed."""
     counted = target != ignore_index
     label = F.where(counted, target, 0)
     factor = counted.astype(x.dtype)
-    classes = x.shape[-1]
-    loss = -picked(operation, x, label)
-    if weight is not None:
-        weights = F.asarray(weight, x.dtype)
-        if weights.shape != (classes,):
-            raise ShapeError(operation, f"needs a weight for each of {classes} classes", received=str(weights.shape))
+    loss = log_sum - (picked(operation, x, label) - peak)
+    weights = _class_weights(operation, weight, x)
+    if weights is not None:
         factor = factor * F.take(weights, label, axis=0)
     loss = loss * factor
     if smoothing:
-        spread = -F.sum(x if weight is None else x * weights, axis=-1) * counted.astype(x.dtype)
-        loss = (1 - smoothing) * loss + smoothing / classes * spread
+        everywhere = F.ones(x.shape[-1:], dtype=x.dtype) if weights is None else weights
+        spread = _spread(x, everywhere, peak, log_sum) * counted.astype(x.dtype)
+        loss = (1 - smoothing) * loss + smoothing / x.shape[-1] * spread
     loss = F.where(counted, loss, 0.0)
     return F.sum(loss) / F.sum(factor) if reduction == "mean" else reduced(operation, loss, reduction)
+
+
+def _class_weights(operation: str, weight: TensorLike | None, x: Tensor) -> Tensor | None:
+    if weight is None:
+        return None
+    weights = F.asarray(weight, x.dtype)
+    if weights.shape != x.shape[-1:]:
+        raise ShapeError(operation, f"needs a weight for each of {x.shape[-1]} classes", received=str(weights.shape))
+    return weights
+
+
+def _spread(x: Tensor, q: Tensor, peak: Any, log_sum: Any) -> Tensor:
+    """``-sum over c of q[c] log softmax(x)[c]``, without the matrix of logarithms."""
+    return log_sum * F.sum(q, axis=-1) - F.sum(q * (x - F.expand_dims(peak, -1)), axis=-1)
 
 
 def cross_entropy(
@@ -299,16 +349,21 @@ def cross_entropy(
     >>> nn.functional.cross_entropy(cr.tensor([[0.0, 0.0]]), cr.tensor([1]))
     tensor(0.6931472)
     """
-    x, y = F.asarray(input), F.asarray(target)
+    x, y = operand(input, True), F.asarray(target)
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError("cross_entropy", "label_smoothing is between 0 and 1", received=repr(label_smoothing))
-    log_p = F.log_softmax(x, axis=-1)
-    if y.dtype not in FLOATING or y.shape != x.shape:
-        return _nll("cross_entropy", log_p, y, weight, ignore_index, reduction, label_smoothing)
+    of_labels = y.dtype not in FLOATING or y.shape != x.shape
+    if of_labels:
+        check_labels("cross_entropy", x, y)
+    peak = F.max(x.detach(), axis=-1)
+    log_sum = F.log(F.sum(F.exp(x - F.expand_dims(peak, -1)), axis=-1))
+    if of_labels:
+        return _nll("cross_entropy", x, y, weight, ignore_index, reduction, label_smoothing, peak, log_sum)
+    y = y.astype(x.dtype)
     if label_smoothing:
         y = y * (1 - label_smoothing) + label_smoothing / x.shape[-1]
-    terms = y.astype(x.dtype) * log_p
-    loss = -F.sum(terms if weight is None else terms * weight, axis=-1)
+    weights = _class_weights("cross_entropy", weight, x)
+    loss = _spread(x, y if weights is None else y * weights, peak, log_sum)
     if reduction == "mean":
         return F.sum(loss) / max(loss.size, 1)
     return reduced("cross_entropy", loss, reduction)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .. import functions as F
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Tensor, TensorLike, operands
-from .losses import check_labels, picked, reduced, same_shapes
+from .losses import check_labels, cross_entropy, picked, reduced, same_shapes
+from .normalizing import normalize
 
 __all__ = [
-    "cosine_embedding_loss", "cosine_similarity", "hinge_embedding_loss", "margin_ranking_loss", "multi_margin_loss",
-    "multilabel_margin_loss", "multilabel_soft_margin_loss", "pairwise_distance", "soft_margin_loss",
-    "triplet_margin_loss",
+    "cosine_embedding_loss", "cosine_similarity", "hinge_embedding_loss", "hinge_loss", "info_nce",
+    "margin_ranking_loss", "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss",
+    "pairwise_distance", "soft_margin_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss",
 ]  # fmt: skip
 
 
@@ -58,6 +61,16 @@ def hinge_embedding_loss(input: TensorLike, target: TensorLike, margin: float = 
     x, y = same_shapes("hinge_embedding_loss", input, target)
     loss = F.where(y != 1, F.clip(margin - x, 0.0, None), 0.0) + F.where(y != -1, x, 0.0)
     return reduced("hinge_embedding_loss", loss, reduction)
+
+
+def hinge_loss(input: TensorLike, target: TensorLike, margin: float = 1.0, reduction: str = "mean") -> Tensor:
+    """``max(0, margin - y x)`` for scores x and targets y of 1 and -1 (Cortes and Vapnik, 1995).
+
+    >>> nn.functional.hinge_loss(cr.tensor([0.5, 3.0, 0.5]), cr.tensor([1.0, 1.0, -1.0]), reduction="none")
+    tensor([0.5, 0. , 1.5])
+    """
+    x, y = same_shapes("hinge_loss", input, target)
+    return reduced("hinge_loss", F.clip(margin - y * x, 0.0, None), reduction)
 
 
 def soft_margin_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
@@ -113,10 +126,82 @@ def triplet_margin_loss(
     >>> nn.functional.triplet_margin_loss(cr.zeros((1, 2)), cr.zeros((1, 2)), cr.zeros((1, 2)))
     tensor(1.)
     """
-    a, b, c = same_shapes("triplet_margin_loss", anchor, positive, negative)
-    near, far = pairwise_distance(a, b, p, eps), pairwise_distance(a, c, p, eps)
-    far = F.minimum(far, pairwise_distance(b, c, p, eps)) if swap else far
-    return reduced("triplet_margin_loss", F.clip(margin + near - far, 0.0, None), reduction)
+
+    def distance(x: Tensor, y: Tensor) -> Tensor:
+        return pairwise_distance(x, y, p, eps)
+
+    return _triplet("triplet_margin_loss", anchor, positive, negative, distance, margin, swap, reduction)
+
+
+def triplet_margin_with_distance_loss(
+    anchor: TensorLike,
+    positive: TensorLike,
+    negative: TensorLike,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """`triplet_margin_loss` with a distance of one's own, of (..., D) and (..., D) to (...); Euclidean if None.
+
+    >>> one = lambda x, y: cr.abs(x - y).sum(axis=-1)
+    >>> triplet = cr.zeros((1, 2)), cr.ones((1, 2)), cr.zeros((1, 2))
+    >>> nn.functional.triplet_margin_with_distance_loss(*triplet, distance_function=one)
+    tensor(3.)
+    """
+    distance = distance_function or pairwise_distance
+    name = "triplet_margin_with_distance_loss"
+    return _triplet(name, anchor, positive, negative, distance, margin, swap, reduction)
+
+
+def _triplet(
+    operation: str, anchor: TensorLike, positive: TensorLike, negative: TensorLike,
+    distance: Callable[[Tensor, Tensor], Tensor], margin: float, swap: bool, reduction: str,
+) -> Tensor:  # fmt: skip
+    a, b, c = same_shapes(operation, anchor, positive, negative)
+    near, far = distance(a, b), distance(a, c)
+    far = F.minimum(far, distance(b, c)) if swap else far
+    return reduced(operation, F.clip(margin + near - far, 0.0, None), reduction)
+
+
+def info_nce(
+    query: TensorLike,
+    key: TensorLike,
+    temperature: TensorLike = 0.1,
+    symmetric: bool = False,
+    normalized: bool = True,
+    reduction: str = "mean",
+) -> Tensor:
+    """``-log(exp(q_i . k_i / t) / sum over j of exp(q_i . k_j / t))``: to find a query's key among those of the batch.
+
+    InfoNCE of van den Oord et al., "Contrastive predictive coding", arXiv 1807.03748; both ways as in CLIP (Radford et
+    al., arXiv 2103.00020).
+
+    Args:
+        query: shape (N, D).
+        key: shape (N, D); row i belongs to query i, and the others are its negatives.
+        temperature: t, above 0; a number, or a parameter that is learned.
+        symmetric: the mean of this and of finding each key's query.
+        normalized: scale vectors to length 1, which makes the products cosines.
+        reduction: "none" for shape (N,), "mean" or "sum".
+
+    Raises:
+        ShapeError: the shapes differ, or are not (N, D).
+
+    >>> nn.functional.info_nce(cr.eye(2), cr.eye(2), temperature=1.0)  # log(1 + 1 / e)
+    tensor(0.31326...)
+    """
+    q, k = same_shapes("info_nce", query, key)
+    if q.ndim != 2:
+        raise ShapeError("info_nce", "needs vectors in rows, (N, D)", received=f"shape {q.shape}")
+    if isinstance(temperature, (int, float)) and temperature <= 0:
+        raise ArgumentError("info_nce", "the temperature is above 0", received=repr(temperature))
+    q, k = (normalize(q), normalize(k)) if normalized else (q, k)
+    scores, own = q @ k.T / temperature, F.arange(q.shape[0])
+    loss = cross_entropy(scores, own, reduction="none")
+    loss = (loss + cross_entropy(scores.T, own, reduction="none")) / 2 if symmetric else loss
+    return reduced("info_nce", loss, reduction)
 
 
 # --- classes ----------------------------------------------------------------------------------------------
