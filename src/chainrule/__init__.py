@@ -12,9 +12,9 @@ import typing as _typing
 from . import functions as functions  # fills the namespace of the gradient rules
 from .autodiff import (
     ParameterTree as ParameterTree,
+    RowSparse as RowSparse,
     callback as callback,
     check_grads as check_grads,
-    checkpoint as checkpoint,
     custom_vjp as custom_vjp,
     enable_grad as enable_grad,
     grad as grad,
@@ -57,7 +57,15 @@ from .functions.random import *  # noqa: F403
 from .functions.reductions import *  # noqa: F403
 from .functions.selection import *  # noqa: F403
 from .functions.shaping import *  # noqa: F403
+from .graph.batching import vmap as vmap
+from .graph.checkpointing import checkpoint as checkpoint
 from .graph.control import cond as cond, scan as scan, while_loop as while_loop
+from .graph.curvature import empirical_fvp as empirical_fvp, fvp as fvp, gnvp as gnvp
+from .graph.per_sample import (
+    clipped_grad_sum as clipped_grad_sum,
+    per_sample_grad_norms as per_sample_grad_norms,
+    per_sample_grads as per_sample_grads,
+)
 from .primitives.binary import *  # noqa: F403
 from .primitives.elementwise import *  # noqa: F403
 from .tensor import (

@@ -6,10 +6,11 @@ import builtins
 
 from . import functions as F
 from .primitives.base import Array, primitive
+from .primitives.batching import one_by_one
 from .tensor import TensorLike
 
 
-@primitive(lambda *xs, text: (), name="print", lowering="host")
+@primitive(lambda *xs, text: (), name="print", batching=one_by_one, lowering="host")
 def _print(*xs: Array, text: str) -> tuple[()]:
     """Print the arrays."""
     builtins.print(text.format(*xs))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from kernel_harness import apply, node_of, run, same, same_sums, sample
 
+import chainrule as cr
 from chainrule import dtypes
 from chainrule.compiler.indexing import LOWER
 from chainrule.errors import IndexOutOfRangeError
@@ -185,3 +186,39 @@ def test_other_extents_are_the_same_code():
         inputs = [np.zeros((vocabulary, 8), np.float32), np.zeros(tokens, np.int64)]
         keys.add(LOWER["gather"](node_of("gather", inputs)).calls[0].code.key)
     assert len(keys) == 1
+
+
+def test_new_rows_of_a_cell_are_written_in_place():
+    """Where the same places were read before, nothing can fail, and the rest of the table is not touched."""
+    table, x = cr.Cell(np.arange(4000, dtype=np.float32).reshape(1000, 4)), np.array([3, 999, 3], np.int64)
+
+    @cr.compile
+    def step(i):
+        rows = table.read()[i]
+        table.assign(table.read().at[i].add(rows))
+
+    expected = table.numpy().copy()
+    np.add.at(expected, x, expected[x])
+    step(cr.asarray(x))
+    np.testing.assert_array_equal(table.numpy(), expected)
+    program = step.programs[0]
+    assert program.arena_size < 4000
+    assert not [s for s in program.steps if s.kind == "copy" and s.size >= 16000]
+    with pytest.raises(IndexOutOfRangeError):
+        step(cr.asarray(np.array([1, 1000, 2])))
+    np.testing.assert_array_equal(table.numpy(), expected)
+
+
+def test_rows_written_without_having_been_read_wait_for_the_check():
+    table = cr.Cell(np.zeros((10, 2), np.float32))
+    other = cr.Cell(np.zeros((), np.float32))
+
+    @cr.compile
+    def step(i):
+        other.assign(other.read() + 1)
+        table.assign(table.read().at[i].add(1.0))
+
+    with pytest.raises(IndexOutOfRangeError):
+        step(cr.asarray(np.array([1, 10])))
+    assert not table.numpy().any()
+    assert other.numpy() == 0

@@ -30,8 +30,12 @@ ALLOWED = {
     "autodiff": GROUND | {"graph.ir", "primitives", "tensor"},
     "graph.tracing": GROUND | {"graph.ir", "primitives", "tensor", "autodiff"},
     "graph.control": GROUND | {"graph.ir", "primitives", "tensor", "autodiff", "graph.tracing"},
-    "functions": GROUND | {"graph.ir", "primitives", "tensor", "autodiff", "graph.tracing", "graph.control"},
+    "graph.checkpointing": GROUND | {"graph.ir", "primitives", "tensor", "autodiff", "graph.tracing"},
+    "graph.batching": GROUND | {"graph.ir", "primitives", "tensor", "autodiff", "graph.tracing"},
 }
+ALLOWED["graph.batch_control"] = ALLOWED["graph.control"] | {"graph.control", "graph.batching"}
+ALLOWED["graph.per_sample"] = ALLOWED["graph.curvature"] = ALLOWED["graph.batch_control"]
+ALLOWED["functions"] = ALLOWED["graph.batch_control"] | {"graph.batch_control"}
 ALLOWED["compiler"] = set(ALLOWED)
 ALLOWED["inspect"] = set(ALLOWED)
 # The public package itself, and the upper rooms, which see the core as a user does.

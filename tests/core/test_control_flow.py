@@ -404,3 +404,20 @@ def test_generator_in_cond_advances_by_the_larger_branch(taken):
     assert g.numpy().tolist() == [3, 2]
     cr.scan(lambda c, x: (c, cr.cond(x > 1.5, two, lambda: tensor(0.0))), 0.0, XS)
     assert g.numpy().tolist() == [3, 8]
+
+
+def test_going_backward_runs_the_taken_branch_alone():
+    seen = []
+
+    def noting(name):
+        def function(a):
+            seen.append(name)
+            return a
+
+        return lambda x: cr.callback(function, x.shape, x.dtype, x, vjp=lambda ct, a: (ct,))
+
+    def f(x):
+        return cr.cond(x > 0, noting("yes"), noting("no"), x)
+
+    assert cr.grad(f)(1.0).item() == 1
+    assert set(seen) == {"yes"}

@@ -49,9 +49,7 @@ def test_axes_in_and_out(data):
         return (b @ a)[:, None] * c + cr.ones((2, 2), dtype="float64")
 
     found = cr.vmap(f, in_axes=tuple(axes), out_axes=out, axis_size=4)(*xs)
-    rows = [
-        f(*(x if a is None else cr.moveaxis(x, a, 0)[i] for x, a in zip(xs, axes, strict=True))) for i in range(4)
-    ]
+    rows = [f(*(x if a is None else cr.moveaxis(x, a, 0)[i] for x, a in zip(xs, axes, strict=True))) for i in range(4)]
     same(found, cr.moveaxis(cr.stack(rows), 0, out))
 
 
@@ -240,7 +238,9 @@ def test_checkpoint_custom_rules_and_the_host(wrap):
     same(wrap(inside)(x), cr.grad(lambda x: block(x).sum())(x))
     same(wrap(outside)(x), cr.grad(lambda x: block(x).sum())(x))
 
-    odd = cr.custom_vjp(lambda x, w: x * w, lambda x, w: (x * w, (x, w)), lambda r, ct: (3 * ct * r[1], ct * r[0].sum()))
+    odd = cr.custom_vjp(
+        lambda x, w: x * w, lambda x, w: (x * w, (x, w)), lambda r, ct: (3 * ct * r[1], ct * r[0].sum())
+    )
     f = lambda x, w: odd(x, w).sum()  # noqa: E731
     each = [cr.grad(f, argnums=(0, 1))(x[i], w) for i in range(5)]
     total = wrap(cr.grad(lambda x, w: cr.vmap(f, in_axes=(0, None))(x, w).sum(), argnums=(0, 1)))(x, w)
@@ -289,7 +289,9 @@ def test_jacobians(wrap, jac):
     batch = draw(4, 3)
     same(wrap(cr.vmap(jac(f)))(batch), loop(jac(f), batch))
     cr.check_grads(lambda x: jac(f)(x)["y"], (x,))
-    same(wrap(cr.vmap(cr.hessian(lambda x: f(x)["y"].sum())))(batch), loop(cr.hessian(lambda x: f(x)["y"].sum()), batch))
+    same(
+        wrap(cr.vmap(cr.hessian(lambda x: f(x)["y"].sum())))(batch), loop(cr.hessian(lambda x: f(x)["y"].sum()), batch)
+    )
 
 
 def test_the_work_of_a_jacobian_does_not_grow_with_its_rows():
@@ -297,7 +299,9 @@ def test_the_work_of_a_jacobian_does_not_grow_with_its_rows():
         from chainrule.autodiff.trees import flatten
         from chainrule.graph.tracing import trace
 
-        traced = trace(cr.jacrev(lambda x: cr.sin(x) * x), [TensorType((n,), np.dtype("float64"))], flatten((0,))[1], "f")
+        traced = trace(
+            cr.jacrev(lambda x: cr.sin(x) * x), [TensorType((n,), np.dtype("float64"))], flatten((0,))[1], "f"
+        )
         return len(traced.graph.nodes)
 
     assert nodes(3) == nodes(30)
@@ -332,7 +336,7 @@ def test_random_numbers_in_loops(wrap):
         return steps, branch, n, total
 
     cr.manual_seed(0)
-    steps, branch, n, total = wrap(cr.vmap(f))(cr.tensor([0, 1, 4]))
+    steps, _, n, total = wrap(cr.vmap(f))(cr.tensor([0, 1, 4]))
     assert len(np.unique(steps.numpy())) == 6
     assert n.tolist() == [0, 1, 4]
     assert total.numpy()[0] == 0 < total.numpy()[1]
@@ -411,3 +415,40 @@ def test_an_ensemble_with_dropout_and_batch_norm():
     assert float(abs(dict(model.named_cells())["1.running_mean"].numpy()).sum()) == 0  # the state given was used
     with pytest.raises(ArgumentError, match="eval mode"):
         cr.vmap(lambda x: model(x))(cr.stack([x, x + 1]))
+
+
+# --- state that something stands in for, in traced code -------------------------------------------------------
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_checkpoint_around_a_loop_draws_the_same_numbers_again(many):
+    one = lambda x: cr.scan(lambda c, _: (c * cr.uniform(), ()), x, length=3)[0]  # noqa: E731
+    f = (lambda x: cr.vmap(one)(x).sum()) if many else (lambda x: one(x[0]))
+    found = []
+    for g in (f, cr.checkpoint(f)):
+        cr.manual_seed(0)
+        found.append(cr.grad(g)(cr.tensor([0.5, 2.0])))
+    same(found[0], found[1])
+
+
+def test_state_given_to_a_call_is_carried_along_by_loops():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.n = cr.Cell(cr.tensor(0.0))
+
+        def forward(self, x):
+            def body(c, t):
+                self.n.assign(self.n + 1.0)
+                return c, self.n * t
+
+            ys = cr.scan(body, (), x)[1]
+            return ys, self.n + 0.0
+
+    module = Counting()
+    ys, n = cr.functional_call(module, {"n": cr.tensor(5.0)}, cr.ones(3))
+    assert ys.tolist() == [6.0, 7.0, 8.0]
+    assert (n.item(), module.n.item()) == (8.0, 0.0)
+    ys, n = cr.vmap(lambda n: cr.functional_call(module, {"n": n}, cr.ones(2)))(cr.tensor([5.0, 0.0]))
+    assert ys.tolist() == [[6.0, 7.0], [1.0, 2.0]]
+    assert n.tolist() == [7.0, 2.0]

@@ -16,14 +16,13 @@ from chainrule.autodiff.trees import flatten
 from chainrule.primitives.base import REGISTRY
 from chainrule.primitives.batching import one_by_one
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "primitives"))
+sys.path.append(str(Path(__file__).parents[1] / "primitives"))
 
-import linalg_table  # noqa: E402, F401
-from primitive_table import NO_GRADIENT, TABLE, Case, unary_cases  # noqa: E402
+import linalg_table  # noqa: F401
+from primitive_table import NO_GRADIENT, TABLE, Case, unary_cases
 
-for _module in pkgutil.iter_modules(cr.primitives.__path__, "chainrule.primitives."):
+for _module in pkgutil.walk_packages(cr.__path__, "chainrule."):  # some rooms are loaded at first use otherwise
     importlib.import_module(_module.name)
-assert cr.debug
 
 # Primitives without a gradient are not in the table.
 _whole, _truth = np.array([[3, 0, 2], [1, 5, 2]]), np.array([[True, False, True], [False, False, True]])
@@ -53,7 +52,9 @@ def cases_of(name):
 
 
 CASES = [(name, i, case) for name in REGISTRY for i, case in enumerate(cases_of(name))]
-every_case = pytest.mark.parametrize(("name", "case"), [(n, c) for n, _, c in CASES], ids=[f"{n}-{i}" for n, i, _ in CASES])
+every_case = pytest.mark.parametrize(
+    ("name", "case"), [(n, c) for n, _, c in CASES], ids=[f"{n}-{i}" for n, i, _ in CASES]
+)
 DECIDING = {"cond": 0, "while": 0}
 
 
@@ -147,7 +148,9 @@ def test_gradients_within_and_outside(name):
 
         found = total(lambda *xs, axes=axes: cr.vmap(loss, axes, axis_size=2)(*xs).sum())
         expected = total(
-            lambda *xs, axes=axes: sum(loss(*(x if a is None else x[i] for x, a in zip(xs, axes, strict=True))) for i in (0, 1))
+            lambda *xs, axes=axes: sum(
+                loss(*(x if a is None else x[i] for x, a in zip(xs, axes, strict=True))) for i in (0, 1)
+            )
         )
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-7, atol=1e-9)
@@ -158,7 +161,9 @@ def test_compiled(name):
     case = representative(name)
     check(calling(name, case), case.inputs, (True,) * len(case.inputs), wrap=cr.compile, factor=100)
     if len(case.inputs) > 1:
-        check(calling(name, case), case.inputs, (True,) + (False,) * (len(case.inputs) - 1), wrap=cr.compile, factor=100)
+        check(
+            calling(name, case), case.inputs, (True,) + (False,) * (len(case.inputs) - 1), wrap=cr.compile, factor=100
+        )
 
 
 @pytest.mark.parametrize("name", ["conv", "dot", "gather", "scatter_add", "dynamic_slice", "select", "solve", "pad"])

@@ -1,7 +1,8 @@
 """Automatic differentiation: the tape, the transforms over it, and the check of gradients."""
 
 from .check import check_grads
-from .custom import callback, checkpoint, custom_vjp
+from .custom import callback, custom_vjp
+from .rows import RowSparse, take_rows
 from .tape import backward
 from .transforms import (
     enable_grad,
@@ -21,7 +22,7 @@ from .transforms import (
 from .trees import ParameterTree, tree_map
 
 __all__ = [
-    "ParameterTree", "backward", "callback", "check_grads", "checkpoint", "custom_vjp", "enable_grad", "grad",
-    "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "no_grad", "requires_grad", "stop_gradient", "tree_map",
-    "value_and_grad", "vjp",
+    "ParameterTree", "RowSparse", "backward", "callback", "check_grads", "custom_vjp", "enable_grad",
+    "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "no_grad", "requires_grad", "stop_gradient",
+    "take_rows", "tree_map", "value_and_grad", "vjp",
 ]  # fmt: skip

@@ -13,7 +13,6 @@ from .. import dtypes
 from ..errors import ArgumentError, GradientError, ShapeError, StaleValueError
 from ..graph.ir import TensorType, Value
 from ..primitives.base import Array, primitive
-from ..primitives.batching import spread
 from ..registry import F
 from ..tensor.bind import next_number
 from ..tensor.cells import Cell, Snapshot
@@ -131,12 +130,8 @@ def _ruled_vjp(ct: Any, out: Any, *inputs: Any, counts: tuple[int, int], rule: A
     return (*(None,) * (n + m), *rule(ct, inputs[n : n + m], inputs[n + m :]))
 
 
-def _ruled_batching(
-    apply: Any, examples: Any, batched: Any, *inputs: Any, counts: tuple[int, int], rule: Any
-) -> tuple[Tensor, ...]:
-    n, m = counts
-    results = spread(examples, batched[:n], inputs[:n])
-    return apply(*results, *inputs[n:], counts=counts, rule=F.batched_rule(examples, batched, n, m, rule))
+def _ruled_batching(apply: Any, examples: Any, batched: Any, *inputs: Any, **static: Any) -> tuple[Tensor, ...]:
+    return F.batched_custom(apply, examples, batched, inputs, **static)
 
 
 @primitive(

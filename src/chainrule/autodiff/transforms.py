@@ -225,8 +225,8 @@ def jacobian(f: Callable[..., Any], argnums: Argnums = 0, mode: str = "auto") ->
     Args:
         f: a function of tensors.
         argnums: the positional arguments to differentiate by.
-        mode: "reverse" goes backward once for each element of the result, "forward" goes forward once for each
-            element of the arguments, "auto" takes the one with fewer passes.
+        mode: "reverse" goes backward from all elements of the result, "forward" goes forward from all elements of the
+            arguments, by `vmap`; "auto" takes the one with fewer of them.
 
     Returns:
         a function of the same arguments that gives, for each leaf of the result and each of the arguments, a tensor of
@@ -250,41 +250,46 @@ def jacobian(f: Callable[..., Any], argnums: Argnums = 0, mode: str = "auto") ->
     return transformed
 
 
-def _one_hot(x: Tensor) -> Iterator[Tensor]:
-    for i in range(x.size):
-        yield F.reshape(F.astype(F.equal(F.arange(x.size), i), x.dtype), x.shape)
+def _units(x: Tensor) -> Tensor:
+    """For each element of ``x`` a tensor of its shape that is 1 there and 0 elsewhere, along a new first axis."""
+    every = F.arange(x.size)
+    return F.reshape(F.astype(F.equal(F.expand_dims(every, 1), every), x.dtype), (x.size, *x.shape))
 
 
 def _rows(call: _Recorded) -> list[list[Tensor]]:
-    """A block for each output and each leaf, by going backward from each element of each output."""
+    """A block for each output and each leaf, by going backward from all elements of each output at once."""
     blocks = []
     for number, out in enumerate(call.outputs):
-        pulled = []
-        for unit in _one_hot(out):
-            cts = [unit if i == number else zeros_of(o) for i, o in enumerate(call.outputs)]
-            pulled.append(call.pull(cts))
-        blocks.append([_stack([p[j] for p in pulled], out.shape, x, True) for j, x in enumerate(call.leaves)])
+
+        def back(unit: Tensor, number: int = number) -> list[Tensor]:
+            return call.pull([unit if i == number else zeros_of(o) for i, o in enumerate(call.outputs)])
+
+        with recording(min(call.level, state.threshold)):
+            pulled = F.vmap(back)(_units(out))
+        blocks.append(
+            [_block(p, out, x, call.level) for p, x in zip(pulled, call.leaves, strict=True)],
+        )
     return blocks
 
 
 def _columns(call: _Recorded) -> list[list[Tensor]]:
-    """A block for each output and each leaf, by going forward from each element of each leaf."""
-    columns: list[list[list[Tensor]]] = []
-    with recording(min(call.level, state.threshold)):
-        for x in call.leaves:
-            found = [push(call.edges, {id(x): unit}, call.outputs) for unit in _one_hot(x)]
-            columns.append([[or_zeros(row[i], o) for row in found] for i, o in enumerate(call.outputs)])
+    """A block for each output and each leaf, by going forward from all elements of each leaf at once."""
+    columns = []
+    for x in call.leaves:
+
+        def along(unit: Tensor, x: Tensor = x) -> list[Tensor]:
+            found = push(call.edges, {id(x): unit}, call.outputs)
+            return [or_zeros(t, o) for t, o in zip(found, call.outputs, strict=True)]
+
+        with recording(min(call.level, state.threshold)):
+            columns.append(F.vmap(along, out_axes=-1)(_units(x)))
     return [
-        [_leave(_stack(columns[j][i], o.shape, x, False), call.level) for j, x in enumerate(call.leaves)]
-        for i, o in enumerate(call.outputs)
+        [_block(columns[j][i], o, x, call.level) for j, x in enumerate(call.leaves)] for i, o in enumerate(call.outputs)
     ]
 
 
-def _stack(parts: list[Tensor], out_shape: tuple[int, ...], x: Tensor, by_row: bool) -> Tensor:
-    shape = (*out_shape, *x.shape)
-    if not parts:
-        return F.zeros(shape, dtype=x.dtype)
-    return F.reshape(F.stack(parts, axis=0 if by_row else -1), shape)
+def _block(found: Tensor, out: Tensor, x: Tensor, level: int) -> Tensor:
+    return _leave(F.reshape(found, (*out.shape, *x.shape)), level)
 
 
 def jacrev(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:

@@ -54,6 +54,11 @@ class ParameterTree(dict):
         return tree
 
 
+def _entries(tree: Any) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]:
+    """Children, keys, and how to name them."""
+    return tuple(tree.values()), tuple(tree), tuple(tree)
+
+
 @functools.cache
 def _optree() -> Any:
     """The library for nested containers, loaded when the first one is met."""
@@ -61,7 +66,7 @@ def _optree() -> Any:
 
     optree.register_pytree_node(
         ParameterTree,
-        lambda tree: (tuple(cast(ParameterTree, tree).values()), tuple(cast(ParameterTree, tree).keys())),
+        _entries,
         lambda keys, values: ParameterTree(zip(cast("tuple[str, ...]", keys), values, strict=True)),
         namespace=NAMESPACE,
     )

@@ -125,9 +125,9 @@ class _Scatter:
         zero: whether ``x`` is all zeros and need not be read.
     """
 
-    def __init__(self, kind: str, node: Node) -> None:
+    def __init__(self, kind: str, node: Node, in_place: bool = False) -> None:
         x, _, *indices = node.inputs
-        self.kind, self.kinds = kind, [i.dtype for i in indices]
+        self.kind, self.kinds, self.in_place = kind, [i.dtype for i in indices], in_place
         self.stored, parts = moved(x.dtype) if kind == "set" else real_parts(x.dtype)
         self.computed = dtypes.float32 if self.stored in dtypes.HALF else self.stored
         self.rank = len(indices)
@@ -145,9 +145,10 @@ class _Scatter:
     def call(self) -> Lowered:
         """The call."""
         size = self.rest * self.stored.itemsize
-        blocks = (self.rows + self.count) * size // _BLOCK_BYTES
+        touched = self.count if self.in_place else self.rows + self.count
+        blocks = touched * size // _BLOCK_BYTES
         # Every block looks at all indices, which must not cost more than a fraction of the work itself.
-        blocks = min(blocks, _MOST_BLOCKS, 1 + (self.rows + self.count) * self.rest // (16 * max(1, self.count)))
+        blocks = min(blocks, _MOST_BLOCKS, 1 + touched * self.rest // (16 * max(1, self.count)))
         block = -(-self.rows // max(1, blocks)) or 1
         n_buffers = 3 + self.rank + self.widened
 
@@ -156,14 +157,14 @@ class _Scatter:
             self._emit(frame)
             frame.done()
 
-        shape = f"{'single' if self.single else 'rows'}{'/zero' if self.zero else ''}"
+        shape = f"{'single' if self.single else 'rows'}{'/zero' if self.zero else ''}{'/in place' * self.in_place}"
         code = Code(f"scatter/{self.kind}/{self.stored.name}/{_names(self.kinds)}/{shape}", build)
         refs = [Ref("in", 0), Ref("out", 0), Ref("in", 1), *(Ref("in", 2 + i) for i in range(self.rank))]
         temps = [self.rows * self.rest * self.computed.itemsize] if self.widened else []
         refs += [Ref("temp", 0)] * self.widened
         words = (*self.extents, self.rows, self.rest, self.count, block)
         items = max(1, -(-self.rows // block))
-        flops = (self.rows + self.count) * self.rest
+        flops = touched * self.rest
         return Lowered([Call(code, tuple(refs), words, items, 1, flops)], temps)
 
     def _emit(self, frame: Frame) -> None:
@@ -175,7 +176,8 @@ class _Scatter:
             low = b.mul(item, block)
             high = smaller(b, b.add(low, block), rows)
             first, n = b.mul(low, rest), b.mul(b.sub(high, low), rest)
-            self._start(frame.e, source, sums, first, n)
+            if not self.in_place:
+                self._start(frame.e, source, sums, first, n)
             with e.loop(I64(0), count) as i:
                 place, fine = _place(e, indices, i, frame.words[:rank], self.kinds)
                 mine = b.and_(b.icmp_signed(">=", place, low), b.icmp_signed("<", place, high))
@@ -221,6 +223,12 @@ def _lower_scatter_add(node: Node) -> Lowered | None:
 
 def _lower_scatter_set(node: Node) -> Lowered | None:
     return _Scatter("set", node).call()
+
+
+def scatter_in_place(node: Node) -> Lowered | None:
+    """The call of a scatter whose result takes the memory of ``x``; None if it needs a temporary buffer."""
+    scatter = _Scatter(node.primitive.name.removeprefix("scatter_"), node, in_place=True)
+    return None if scatter.widened else scatter.call()
 
 
 # --- slices whose start is a value ------------------------------------------------------------------------

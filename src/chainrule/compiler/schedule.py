@@ -17,6 +17,7 @@ from ..graph.passes.effects import can_fail
 from .convolution import Operand, lower_contraction
 from .fusion import FULL, Cluster, clusters
 from .halos import edges
+from .indexing import scatter_in_place
 from .kernel import Call, Lowered
 from .loop_kernels import Appended, Kernel, constant_fill, loop_kernel
 from .memory import Buffer
@@ -205,6 +206,11 @@ class GraphSchedule:
         for cluster in self.clusters:
             for root in cluster.reads:
                 self.readers.setdefault(root, []).append(cluster)
+        self.gathered = {
+            (op.inputs[0].shape[: len(op.inputs) - 1], *(i.root for i in op.inputs[1:]))
+            for op in self.ops.list
+            if op.name == "gather"
+        }
         read = {view.root for op in self.ops.list for view in op.inputs}
         checks = {out for op in self.ops.list if _can_fail(op) for out in op.outputs if out not in read}
         self.needed = set(self.readers) | set(self.results) | checks  # what fails in Python does so here, used or not
@@ -219,11 +225,20 @@ class GraphSchedule:
         deferred: set[Cluster] = set()
         for cluster in reversed(self.clusters):
             kept = [v for v in cluster.members if v in self.needed]
-            if cluster.kind != "loop" or any(_can_fail(op) for op in cluster.ops) or results.intersection(kept):
+            safe = cluster.kind == "loop" and not any(_can_fail(op) for op in cluster.ops)
+            if not (safe or self._is_checked_scatter(cluster)) or results.intersection(kept):
                 continue
             if all(r in deferred for v in kept for r in self.readers.get(v, ())):
                 deferred.add(cluster)
         return deferred
+
+    def _is_checked_scatter(self, cluster: Cluster) -> bool:
+        """Whether it writes to places from which something was read before, so that its indices are in range."""
+        op = cluster.ops[0]
+        if op.name not in ("scatter_add", "scatter_set"):
+            return False
+        x, _, *indices = op.inputs
+        return (x.shape[: len(indices)], *(i.root for i in indices)) in self.gathered
 
     def _direct(self, deferred: list[Cluster]) -> dict[Value, Buffer]:
         """New values that can be written into the memory of their cells at once."""
@@ -233,12 +248,18 @@ class GraphSchedule:
         direct: dict[Value, Buffer] = {}
         for value, home in zip(self.results[self.commit.first :], self.commit.homes, strict=True):
             cluster = self.made.get(value)
-            if cluster is None or cluster not in deferred or cluster.members[value] != FULL or cluster.reductions:
+            if cluster is None or cluster not in deferred or cluster.reductions:
                 continue
             old = entry.get(home)
             reader = last.get(old) if old is not None else None
-            later = reader is not None and reader.number > cluster.number
-            if not later and (old is None or _reads_in_place(cluster, old)):
+            if reader is not None and reader.number > cluster.number:
+                continue
+            if cluster.kind == "kernel":
+                op = cluster.ops[0]
+                reads = [v.root for v in op.inputs]
+                if reads[0] is old and reads.count(old) == 1 and (call := scatter_in_place(op.node)) is not None:
+                    direct[value], op.lowered = home, call
+            elif cluster.members[value] == FULL and (old is None or _reads_in_place(cluster, old)):
                 direct[value] = home
         return direct
 

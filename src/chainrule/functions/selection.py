@@ -191,9 +191,14 @@ def getitem(x: TensorLike, key: Any) -> Tensor:
 def setitem(x: TensorLike, key: Any, value: TensorLike, add: bool) -> Tensor:
     """Return ``x`` with ``value`` put at, or added to, the places ``x[key]``."""
     x = asarray(x)
+    scatter = indexing.scatter_add if add else indexing.scatter_set
+    keys = key if isinstance(key, tuple) else (key,)
+    if keys and all(isinstance(k, (Tensor, np.ndarray)) for k in keys):
+        _, arrays, _ = _Key(x, key).indices()  # of the first axes, and so whole rows are written
+        updates = broadcast_to(asarray(value, x.dtype), (*arrays[0].shape, *x.shape[len(arrays) :]))
+        return scatter(x, updates, *arrays)
     places = getitem(reshape(arange(x.size), x.shape), key)
     updates = reshape(broadcast_to(asarray(value, x.dtype), places.shape), (-1,))
-    scatter = indexing.scatter_add if add else indexing.scatter_set
     flat = scatter(reshape(x, (-1,)), updates, reshape(places, (-1,)))
     return reshape(flat, x.shape)
 

@@ -50,7 +50,7 @@ def checkpoint(f: Callable[..., Any], policy: str | Policy | None = None) -> Cal
     tensor(0.7786...)
     >>> w = tensor([[1.0, 2.0], [3.0, 4.0]])
     >>> grad(lambda x: checkpoint(lambda x: tanh(x @ w).sum(), policy="products")(x))(tensor([0.1, 0.2]))
-    tensor([1.4447..., 3.2497...])
+    tensor([1.4746883, 3.584116 ])
     """
     if policy is None:
         return custom.checkpoint(f)

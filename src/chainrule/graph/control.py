@@ -289,15 +289,19 @@ def cond_vjp(
     """The branch that was taken is run again and gone through backward."""
     smooth, s_out = _smooth(operands), _smooth(out)
 
-    def back(graph: Graph) -> Callable[[], Any]:
-        def run(*some: Tensor) -> list[Tensor]:
-            results = replay(graph, _merged(operands, smooth, some))
-            return [results[i] for i in s_out]
+    def back(graph: Graph) -> Callable[[Any, Any], Any]:
+        def branch(given: list[Tensor], wanted: list[Tensor]) -> Any:  # operands, so that they are those of the branch
+            def run(*some: Tensor) -> list[Tensor]:
+                results = replay(graph, _merged(given, smooth, some))
+                return [results[i] for i in s_out]
 
-        return lambda: vjp(run, *(operands[i] for i in smooth))[1]([cts[i] for i in s_out])
+            return vjp(run, *(given[i] for i in smooth))[1](wanted)
+
+        return branch
 
     grads: list[Tensor | None] = [None] * len(operands)
-    for i, grad in zip(smooth, cond(predicate, back(branches[0]), back(branches[1])), strict=True):
+    found = cond(predicate, back(branches[0]), back(branches[1]), list(operands), [cts[i] for i in s_out])
+    for i, grad in zip(smooth, found, strict=True):
         grads[i] = grad
     return (None, *grads)
 
@@ -314,15 +318,19 @@ def cond_jvp(
     smooth, s_out = _smooth(operands), _smooth(out)
     directions = [or_zeros(tangents[i], operands[i]) for i in smooth]
 
-    def along(graph: Graph) -> Callable[[], Any]:
-        def run(*some: Tensor) -> list[Tensor]:
-            results = replay(graph, _merged(operands, smooth, some))
-            return [results[i] for i in s_out]
+    def along(graph: Graph) -> Callable[[Any, Any], Any]:
+        def branch(given: list[Tensor], directions: list[Tensor]) -> Any:
+            def run(*some: Tensor) -> list[Tensor]:
+                results = replay(graph, _merged(given, smooth, some))
+                return [results[i] for i in s_out]
 
-        return lambda: jvp(run, [operands[i] for i in smooth], directions)[1]
+            return jvp(run, [given[i] for i in smooth], directions)[1]
+
+        return branch
 
     found: list[Tensor | None] = [None] * len(out)
-    for i, t in zip(s_out, cond(predicate, along(branches[0]), along(branches[1])), strict=True):
+    moved = cond(predicate, along(branches[0]), along(branches[1]), list(operands), directions)
+    for i, t in zip(s_out, moved, strict=True):
         found[i] = t
     return tuple(found)
 

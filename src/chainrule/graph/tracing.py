@@ -46,6 +46,8 @@ class Trace:
     Attributes:
         whole: whether the graph is to be a compiled program, which owns gradients and arrays too.
         made: the cells that the function makes itself.
+        overrides: tensors that stand in for cells outside of the function. Within it, those that stand in for state are
+            cells again, so that what is assigned to them is carried along and does not leave the trace.
     """
 
     whole = False
@@ -59,6 +61,7 @@ class Trace:
         self.entry: dict[Cell, Value] = {}
         self.written: list[Cell] = []
         self.made: set[Cell] = set()
+        self.overrides = state.overrides
 
     def taken(self, array: Any) -> Any:
         """Take over an array of the user: from here on its elements are those of this moment."""
@@ -100,9 +103,11 @@ class Trace:
         """The value of a cell within this trace."""
         if cell not in self._cells:
             state.traces.pop()
+            within, state.overrides = state.overrides, self.overrides
             try:
                 outside = cell.read()
             finally:
+                state.overrides = within
                 state.traces.append(self)
             inner = self.graph.add_input(TensorType(cell.shape, cell.dtype))
             self.captured.append(outside)
@@ -135,17 +140,20 @@ class Traced:
         captured: for each further input the tensor from outside.
         entry: for each cell that was read, its input.
         written: the cells that were assigned, in order.
+        made: the cells that the function made itself.
         structure: how the results nest.
     """
 
     def __init__(self, trace: Trace, structure: Any, n_arguments: int, n_results: int) -> None:
         self.graph = trace.graph
-        self.captured = trace.captured
+        # What belongs to a transform that began and ended within the function is recorded for nobody any more.
+        self.captured = [t if t.level <= state.depth or t.level >= NEVER else Tensor(t.value) for t in trace.captured]
         self.structure = structure
         self.n_arguments = n_arguments
         self.n_results = n_results
         self.entry = trace.entry
         self.written = trace.written
+        self.made = trace.made
 
 
 def trace(f: Callable[..., Any], arguments: Sequence[TensorType], structure: Any, name: str) -> Traced:
@@ -161,6 +169,7 @@ def trace(f: Callable[..., Any], arguments: Sequence[TensorType], structure: Any
 
     made = Trace(name)
     state.traces.append(made)
+    state.overrides = {cell: tensor for cell, tensor in made.overrides.items() if cell.trainable}
     try:
         placeholders = [Tensor(made.graph.add_input(t)) for t in arguments]
         with recording(NEVER):
@@ -169,6 +178,7 @@ def trace(f: Callable[..., Any], arguments: Sequence[TensorType], structure: Any
             results = [made.lift(F.asarray(leaf)).value for leaf in leaves]
             finals = [made.read(cell).value for cell in made.written]
     finally:
+        state.overrides = made.overrides
         state.traces.remove(made)
     made.graph.outputs = results + finals
     return Traced(made, out_structure, len(arguments), len(results))

@@ -54,7 +54,8 @@ class Primitive:
         multilinear: positions of the inputs in which it is linear, each with the others held fixed.
         elementwise: whether element ``i`` of the result depends on element ``i`` of the inputs only.
         jvp: ``jvp(tangents, out, *inputs, **static)``, needed by loops only; all others derive it from ``vjp``.
-        batching: the rule by which it maps over an added axis.
+        batching: ``batching(apply, examples, batched, *inputs, **static)``, how it is applied to many examples at once:
+            see ``primitives.batching``. Without it an elementwise primitive broadcasts, and any other is put in a loop.
         lowering: the kind of kernel that the compiler makes of it.
         domain: for an elementwise function of one argument, the interval on which its gradient is tested.
     """

@@ -21,6 +21,7 @@ from ..errors import DTypeError, ShapeError
 from ..graph.ir import TensorType
 from ..registry import F
 from .base import NUMERIC, Array, check_dtype, primitive
+from .batching import fold, folded
 
 Axes = tuple[int, ...]
 
@@ -71,7 +72,20 @@ def _dot_vjp_b(ct, out, a, b, *, contract, batch):
     return F.permute_dims(grad, tuple(np.argsort(order).tolist()))
 
 
-@primitive(_dot_types, vjp=(_dot_vjp_a, _dot_vjp_b), multilinear=(0, 1), lowering="contraction")
+def _dot_batching(apply, examples, batched, a, b, *, contract, batch):
+    def moved(axes: Axes, has: bool) -> Axes:
+        return tuple(i + has for i in axes)
+
+    contract = (moved(contract[0], batched[0]), moved(contract[1], batched[1]))
+    batch = (moved(batch[0], batched[0]), moved(batch[1], batched[1]))
+    if all(batched):
+        return apply(a, b, contract=contract, batch=((0, *batch[0]), (0, *batch[1])))
+    # One product, in which the examples are the first free axis of their side.
+    place = len(batch[0]) + (0 if batched[0] else len(_free(a.ndim, contract[0], batch[0])))
+    return F.moveaxis(apply(a, b, contract=contract, batch=batch), place, 0)
+
+
+@primitive(_dot_types, vjp=(_dot_vjp_a, _dot_vjp_b), multilinear=(0, 1), batching=_dot_batching, lowering="contraction")
 def dot(a: Array, b: Array, *, contract: tuple[Axes, Axes], batch: tuple[Axes, Axes]) -> Array:
     """Sum over pairs of contracted axes, for each index of the batch axes; result (batch, free of a, free of b)."""
     free_a, free_b = _free(a.ndim, contract[0], batch[0]), _free(b.ndim, contract[1], batch[1])
@@ -155,6 +169,67 @@ def _by_group(y: Array, groups: int) -> Array:
     return np.moveaxis(y.reshape(-1, groups, y.shape[-1] // groups), 1, 0)
 
 
+# Examples with one kernel are more images. Otherwise they are groups of channels: with ``g`` groups the channels of all
+# examples have the order (g, examples, channels of a group) if the other operand is the same for all examples, and
+# (examples, channels) if each group has an operand of its own.
+
+
+def _as_channels(x, groups):
+    """(examples, N, P..., C) as (N, P..., g * examples * C / g)."""
+    size, *outer, c = x.shape
+    split = F.moveaxis(F.reshape(x, (size, *outer, groups, c // groups)), 0, -2)
+    return F.reshape(split, (*outer, size * c))
+
+
+def _from_channels(y, size, groups):
+    """(N, P..., g * examples * C / g) as (examples, N, P..., C)."""
+    *outer, c = y.shape
+    split = F.moveaxis(F.reshape(y, (*outer, groups, size, c // (groups * size))), -2, 0)
+    return F.reshape(split, (size, *outer, c // size))
+
+
+def _as_outputs(w, groups):
+    """Kernels (examples, O, K..., C / g) as (g * examples * O / g, K..., C / g)."""
+    size, o, *rest = w.shape
+    return F.reshape(F.moveaxis(F.reshape(w, (size, groups, o // groups, *rest)), 0, 1), (size * o, *rest))
+
+
+def _more_images(apply, examples, x, w, **how):
+    return folded(lambda x, **how: apply(x, w, **how), examples, (True,), x, **how)
+
+
+def _conv_batching(apply, examples, batched, x, w, *, groups, **how):
+    if not batched[1]:
+        return _more_images(apply, examples, x, w, groups=groups, **how)
+    if batched[0]:
+        y = apply(_as_channels(x, 1), fold(w), groups=examples.size * groups, **how)
+        return _from_channels(y, examples.size, 1)
+    return _from_channels(apply(x, _as_outputs(w, groups), groups=groups, **how), examples.size, groups)
+
+
+def _conv_input_batching(apply, examples, batched, y, w, *, shape, groups, **how):
+    if not batched[1]:
+        return _more_images(apply, examples, y, w, shape=shape, groups=groups, **how)
+    wide = (*shape[:-1], examples.size * shape[-1])
+    if batched[0]:
+        x = apply(_as_channels(y, 1), fold(w), shape=wide, groups=examples.size * groups, **how)
+        return _from_channels(x, examples.size, 1)
+    x = apply(y, _as_channels(w, 1), shape=wide, groups=groups, **how)
+    return _from_channels(x, examples.size, groups)
+
+
+def _conv_kernel_batching(apply, examples, batched, x, y, *, groups, **how):
+    if all(batched):
+        w = apply(_as_channels(x, 1), _as_channels(y, 1), groups=examples.size * groups, **how)
+        return F.reshape(w, (examples.size, w.shape[0] // examples.size, *w.shape[1:]))
+    if batched[0]:
+        return _from_channels(apply(_as_channels(x, groups), y, groups=groups, **how), examples.size, 1)
+    w = apply(x, _as_channels(y, groups), groups=groups, **how)
+    o, *rest = w.shape
+    split = F.moveaxis(F.reshape(w, (groups, examples.size, o // (groups * examples.size), *rest)), 1, 0)
+    return F.reshape(split, (examples.size, o // examples.size, *rest))
+
+
 @primitive(
     _conv_types,
     vjp=(
@@ -162,6 +237,7 @@ def _by_group(y: Array, groups: int) -> Array:
         lambda ct, out, x, w, **how: conv_kernel(x, ct, kernel=w.shape[1:-1], **how),
     ),
     multilinear=(0, 1),
+    batching=_conv_batching,
     lowering="contraction",
 )
 def conv(x: Array, w: Array, *, stride: Axes, padding: Any, dilation: Axes, groups: int) -> Array:
@@ -182,6 +258,7 @@ def conv(x: Array, w: Array, *, stride: Axes, padding: Any, dilation: Axes, grou
         lambda ct, out, y, w, *, shape, **how: conv_kernel(ct, y, kernel=w.shape[1:-1], **how),
     ),
     multilinear=(0, 1),
+    batching=_conv_input_batching,
     lowering="contraction",
 )
 def conv_input(y: Array, w: Array, *, shape: Axes, stride: Axes, padding: Any, dilation: Axes, groups: int) -> Array:
@@ -211,6 +288,7 @@ def conv_input(y: Array, w: Array, *, shape: Axes, stride: Axes, padding: Any, d
         lambda ct, out, x, y, *, kernel, **how: conv(x, ct, **how),
     ),
     multilinear=(0, 1),
+    batching=_conv_kernel_batching,
     lowering="contraction",
 )
 def conv_kernel(x: Array, y: Array, *, kernel: Axes, stride: Axes, padding: Any, dilation: Axes, groups: int) -> Array:

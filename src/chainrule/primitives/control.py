@@ -33,7 +33,11 @@ def _scan_jvp(tangents: Any, out: Any, *inputs: Any, **static: Any) -> Any:
     return F.scan_jvp(tangents, inputs, **static)
 
 
-@primitive(_scan_types, vjp=_scan_vjp, jvp=_scan_jvp, lowering="control")
+def _scan_batching(apply: Any, examples: Any, batched: Any, *inputs: Any, **static: Any) -> Any:
+    return F.batched_scan(examples, batched, inputs, **static)
+
+
+@primitive(_scan_types, vjp=_scan_vjp, jvp=_scan_jvp, batching=_scan_batching, lowering="control")
 def scan(
     *inputs: Array, body: Graph, n_consts: int, n_carry: int, length: int, reverse: bool, keep: int
 ) -> tuple[Array, ...]:
@@ -60,10 +64,15 @@ def _cond_jvp(tangents: Any, out: Any, predicate: Any, *operands: Any, branches:
     return F.cond_jvp(tangents[1:], out, predicate, operands, branches=branches)
 
 
+def _cond_batching(apply: Any, examples: Any, batched: Any, *inputs: Any, branches: Any) -> Any:
+    return F.batched_cond(examples, batched, inputs, branches=branches)
+
+
 @primitive(
     lambda predicate, *operands, branches: tuple(v.type for v in branches[0].outputs),
     vjp=_cond_vjp,
     jvp=_cond_jvp,
+    batching=_cond_batching,
     lowering="control",
 )
 def cond(predicate: Array, *operands: Array, branches: tuple[Graph, Graph]) -> tuple[Array, ...]:
@@ -86,11 +95,16 @@ def _while_jvp(tangents: Any, out: Any, *inputs: Any, **static: Any) -> Any:
     return F.while_jvp(tangents, inputs, **static)
 
 
+def _while_batching(apply: Any, examples: Any, batched: Any, *inputs: Any, **static: Any) -> Any:
+    return F.batched_while(examples, batched, inputs, **static)
+
+
 @primitive(
     lambda *inputs, body, **_: tuple(v.type for v in body.outputs),
     name="while",
     vjp=_while_vjp,
     jvp=_while_jvp,
+    batching=_while_batching,
     lowering="control",
 )
 def while_(*inputs: Array, test: Graph, body: Graph, n_test: int, n_body: int) -> tuple[Array, ...]:

@@ -17,6 +17,7 @@ from ..errors import ArgumentError, ShapeError
 from ..graph.ir import TensorType
 from ..registry import F
 from .base import Array, check_dtype, primitive
+from .batching import shifted
 
 
 def check_length(operation: str, n: int) -> None:
@@ -64,6 +65,7 @@ def _multiplicity(n, axis, like):
     _complex_types,
     vjp=(lambda ct, out, x, *, axis: ifft(ct, axis=axis) * x.shape[axis],),  # W^H = n W^-1
     linear=(0,),
+    batching=shifted("axis"),
 )
 def fft(x: Array, *, axis: int) -> Array:
     """``y[k] = sum over j of x[j] e^(-2 pi i k j / n)``."""
@@ -74,6 +76,7 @@ def fft(x: Array, *, axis: int) -> Array:
     _complex_types,
     vjp=(lambda ct, out, x, *, axis: fft(ct, axis=axis) / x.shape[axis],),  # W^-H = W / n
     linear=(0,),
+    batching=shifted("axis"),
 )
 def ifft(x: Array, *, axis: int) -> Array:
     """``x[j] = sum over k of y[k] e^(2 pi i k j / n) / n``."""
@@ -86,7 +89,7 @@ def _rfft_vjp(ct, out, x, *, axis):
     return irfft(ct / _multiplicity(n, axis, ct), axis=axis, n=n) * n
 
 
-@primitive(_rfft_types, vjp=(_rfft_vjp,), linear=(0,))
+@primitive(_rfft_types, vjp=(_rfft_vjp,), linear=(0,), batching=shifted("axis"))
 def rfft(x: Array, *, axis: int) -> Array:
     """The first ``n // 2 + 1`` elements of the transform of a real signal."""
     return np.fft.rfft(x, axis=axis)
@@ -97,7 +100,7 @@ def _irfft_vjp(ct, out, x, *, axis, n):
     return rfft(ct, axis=axis) * _multiplicity(n, axis, x) / n
 
 
-@primitive(_irfft_types, vjp=(_irfft_vjp,), linear=(0,))
+@primitive(_irfft_types, vjp=(_irfft_vjp,), linear=(0,), batching=shifted("axis"))
 def irfft(x: Array, *, axis: int, n: int) -> Array:
     """The real signal of ``n`` points whose transform begins with ``x``; imaginary parts at 0 and n/2 are ignored."""
     return np.fft.irfft(x, n, axis=axis)

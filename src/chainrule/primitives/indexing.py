@@ -15,6 +15,7 @@ from ..errors import DTypeError, IndexOutOfRangeError, ShapeError
 from ..graph.ir import TensorType
 from ..registry import F
 from .base import Array, check_dtype, primitive, same_type
+from .batching import spread
 
 
 def _check_indices(operation: str, x: Any, indices: tuple[Any, ...]) -> None:
@@ -52,7 +53,23 @@ def _gather_vjp(ct, out, x, *indices):
     return (scatter_add(F.zeros_like(x), ct, *indices), *(None for _ in indices))
 
 
-@primitive(_gather_types, vjp=_gather_vjp, linear=(0,), lowering="gather")
+def _of_examples(examples, batched, indices):
+    """Index arrays for all examples, with the number of the example in front."""
+    everyone = spread(examples, batched, indices)
+    shape = everyone[0].shape
+    return [
+        F.broadcast_to(F.reshape(F.arange(examples.size), (examples.size, *(1,) * (len(shape) - 1))), shape),
+        *everyone,
+    ]
+
+
+def _gather_batching(apply, examples, batched, x, *indices):
+    if batched[0]:
+        return apply(x, *_of_examples(examples, batched[1:], indices))
+    return apply(x, *spread(examples, batched[1:], indices))
+
+
+@primitive(_gather_types, vjp=_gather_vjp, linear=(0,), batching=_gather_batching, lowering="gather")
 def gather(x: Array, *indices: Array) -> Array:
     """Elements ``x[i1, i2, ...]``."""
     return x[_checked("gather", x, indices)]
@@ -73,11 +90,21 @@ def _scatter_types(operation: str) -> Any:
     return types
 
 
+def _scatter_batching(apply, examples, batched, x, updates, *indices):
+    return apply(*spread(examples, batched[:2], (x, updates)), *_of_examples(examples, batched[2:], indices))
+
+
 def _scatter_add_vjp(ct, out, x, updates, *indices):
     return (ct, gather(ct, *indices), *(None for _ in indices))
 
 
-@primitive(_scatter_types("scatter_add"), vjp=_scatter_add_vjp, linear=(0, 1), lowering="scatter")
+@primitive(
+    _scatter_types("scatter_add"),
+    vjp=_scatter_add_vjp,
+    linear=(0, 1),
+    batching=_scatter_batching,
+    lowering="scatter",
+)
 def scatter_add(x: Array, updates: Array, *indices: Array) -> Array:
     """``x`` with the updates added at ``x[i1, i2, ...]``; several to one place all count."""
     indices = _checked("scatter_add", x, indices)
@@ -110,7 +137,13 @@ def _scatter_set_vjp(ct, out, x, updates, *indices):
     return (scatter_set(ct, zero, *indices), F.where(stands, from_ct, zero), *none)
 
 
-@primitive(_scatter_types("scatter_set"), vjp=_scatter_set_vjp, linear=(0, 1), lowering="scatter")
+@primitive(
+    _scatter_types("scatter_set"),
+    vjp=_scatter_set_vjp,
+    linear=(0, 1),
+    batching=_scatter_batching,
+    lowering="scatter",
+)
 def scatter_set(x: Array, updates: Array, *indices: Array) -> Array:
     """``x`` with the updates in place of ``x[i1, i2, ...]``; of several to one place the last one stands."""
     result = x.copy()
@@ -142,6 +175,38 @@ def _window(operation: str, x: Array, starts: tuple[Array, ...], sizes: tuple[in
     return tuple(window)
 
 
+def _places(examples, batched, shape, starts, sizes):
+    """For a window that starts elsewhere in each example: the axes of ``shape`` that it does not fill, and the indices
+    along those, each of shape (examples, sizes along those)."""
+    partial = [a for a, (n, size, has) in enumerate(zip(shape, sizes, batched, strict=True)) if has or size != n]
+    grids = []
+    for place, a in enumerate(partial):
+        start = F.astype(starts[a], "int64")
+        start = F.where(start < 0, start + shape[a], start)
+        start = F.where(start < 0, shape[a], start)  # still outside, and not to be taken for one from the end
+        along = F.arange(sizes[a])
+        index = (
+            F.expand_dims(start, -1) + along if batched[a] else F.broadcast_to(start + along, (examples.size, sizes[a]))
+        )
+        ones = (1,) * (len(partial) - place - 1)
+        index = F.reshape(index, (examples.size, *(1,) * place, sizes[a], *ones))
+        grids.append(F.broadcast_to(index, (examples.size, *(sizes[b] for b in partial))))
+    return partial, grids
+
+
+def _dynamic_slice_batching(apply, examples, batched, x, *starts, sizes):
+    if not any(batched[1:]):
+        return apply(x, F.zeros((), dtype="int64"), *starts, sizes=(examples.size, *sizes))
+    shape = x.shape[1:] if batched[0] else x.shape
+    partial, grids = _places(examples, batched[1:], shape, starts, sizes)
+    order = [*partial, *(a for a in range(len(shape)) if a not in partial)]
+    back = [0, *(1 + order.index(a) for a in range(len(shape)))]
+    if not batched[0]:
+        return F.permute_dims(gather(F.permute_dims(x, order), *grids), back)
+    grids = _of_examples(examples, [True] * len(grids), grids)
+    return F.permute_dims(gather(F.permute_dims(x, [0, *(a + 1 for a in order)]), *grids), back)
+
+
 def _dynamic_slice_types(x: Any, *starts: Any, sizes: tuple[int, ...]) -> TensorType:
     _check_starts("dynamic_slice", x, starts, sizes)
     return TensorType(sizes, x.dtype)
@@ -151,7 +216,13 @@ def _dynamic_slice_vjp(ct, out, x, *starts, sizes):
     return (dynamic_update_slice(F.zeros_like(x), ct, *starts), *(None for _ in starts))
 
 
-@primitive(_dynamic_slice_types, vjp=_dynamic_slice_vjp, linear=(0,), lowering="gather")
+@primitive(
+    _dynamic_slice_types,
+    vjp=_dynamic_slice_vjp,
+    linear=(0,),
+    batching=_dynamic_slice_batching,
+    lowering="gather",
+)
 def dynamic_slice(x: Array, *starts: Array, sizes: tuple[int, ...]) -> Array:
     """``sizes[i]`` elements from ``starts[i]`` on along each axis ``i``."""
     return x[_window("dynamic_slice", x, starts, sizes)]
@@ -169,7 +240,18 @@ def _update_vjp(ct, out, x, update, *starts):
     return (without, dynamic_slice(ct, *starts, sizes=update.shape), *(None for _ in starts))
 
 
-@primitive(_update_types, vjp=_update_vjp, linear=(0, 1), lowering="scatter")
+def _update_batching(apply, examples, batched, x, update, *starts):
+    x, update = spread(examples, batched[:2], (x, update))
+    if not any(batched[2:]):
+        return apply(x, update, F.zeros((), dtype="int64"), *starts)
+    partial, grids = _places(examples, batched[2:], x.shape[1:], starts, update.shape[1:])
+    order = [0, *(a + 1 for a in partial), *(a + 1 for a in range(x.ndim - 1) if a not in partial)]
+    grids = _of_examples(examples, [True] * len(grids), grids)
+    moved = scatter_set(F.permute_dims(x, order), F.permute_dims(update, order), *grids)
+    return F.permute_dims(moved, np.argsort(order).tolist())
+
+
+@primitive(_update_types, vjp=_update_vjp, linear=(0, 1), batching=_update_batching, lowering="scatter")
 def dynamic_update_slice(x: Array, update: Array, *starts: Array) -> Array:
     """``x`` with ``update`` in place of the elements from ``starts`` on."""
     result = x.copy()

@@ -11,6 +11,7 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.ir import TensorType
 from ..registry import F
 from .base import Array, primitive, same_type
+from .batching import shifted, spread
 
 
 def _reshape_types(x: Any, *, shape: tuple[int, ...]) -> TensorType:
@@ -28,6 +29,7 @@ def _reshape_types(x: Any, *, shape: tuple[int, ...]) -> TensorType:
     _reshape_types,
     vjp=(lambda ct, out, x, *, shape: F.reshape(ct, x.shape),),
     linear=(0,),
+    batching=lambda apply, examples, batched, x, *, shape: apply(x, shape=(examples.size, *shape)),
     lowering="layout",
 )
 def reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
@@ -39,6 +41,7 @@ def reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
     lambda x, *, axes: TensorType(tuple(x.shape[a] for a in axes), x.dtype),
     vjp=(lambda ct, out, x, *, axes: F.permute_dims(ct, tuple(np.argsort(axes).tolist())),),
     linear=(0,),
+    batching=lambda apply, examples, batched, x, *, axes: apply(x, axes=(0, *(a + 1 for a in axes))),
     lowering="layout",
 )
 def permute(x: Array, *, axes: tuple[int, ...]) -> Array:
@@ -58,10 +61,16 @@ def _broadcast_types(x: Any, *, shape: tuple[int, ...]) -> TensorType:
     return TensorType(shape, x.dtype)
 
 
+def _broadcast_batching(apply, examples, batched, x, *, shape):
+    aligned = F.reshape(x, (examples.size, *(1,) * (len(shape) + 1 - x.ndim), *x.shape[1:]))
+    return apply(aligned, shape=(examples.size, *shape))
+
+
 @primitive(
     _broadcast_types,
     vjp=(lambda ct, out, x, *, shape: F.unbroadcast(ct, x.shape),),
     linear=(0,),
+    batching=_broadcast_batching,
     lowering="layout",
 )
 def broadcast_to(x: Array, *, shape: tuple[int, ...]) -> Array:
@@ -83,7 +92,13 @@ def _slice_vjp(ct, out, x, *, slices):
     return pad(ct, F.zeros((), dtype=ct.dtype), widths=tuple(widths))
 
 
-@primitive(_slice_types, vjp=(_slice_vjp,), linear=(0,), lowering="layout")
+@primitive(
+    _slice_types,
+    vjp=(_slice_vjp,),
+    linear=(0,),
+    batching=lambda apply, examples, batched, x, *, slices: apply(x, slices=((0, examples.size, 1), *slices)),
+    lowering="layout",
+)
 def slice_(x: Array, *, slices: tuple[tuple[int, int, int], ...]) -> Array:
     """Elements ``start, start + step, ...`` below ``stop`` along each axis; steps are positive."""
     return x[tuple(slice(*s) for s in slices)]
@@ -110,6 +125,16 @@ def _pad_vjp_input(ct, out, x, value, *, widths):
     return slice_(ct, slices=slices)
 
 
+def _pad_batching(apply, examples, batched, x, value, *, widths):
+    (x,) = spread(examples, batched[:1], (x,))
+    widths = ((0, 0, 0), *widths)
+    if not batched[1]:
+        return apply(x, value, widths=widths)
+    inside = apply(F.ones(x.shape, dtype="bool"), F.zeros((), dtype="bool"), widths=widths)
+    around = F.reshape(value, (examples.size, *(1,) * (x.ndim - 1)))
+    return F.where(inside, apply(x, F.zeros((), dtype=x.dtype), widths=widths), around)
+
+
 @primitive(
     _pad_types,
     vjp=(
@@ -117,6 +142,7 @@ def _pad_vjp_input(ct, out, x, value, *, widths):
         lambda ct, out, x, value, *, widths: F.sum(ct) - F.sum(_pad_vjp_input(ct, out, x, value, widths=widths)),
     ),
     linear=(0, 1),
+    batching=_pad_batching,
     lowering="layout",
 )
 def pad(x: Array, value: Array, *, widths: tuple[tuple[int, int, int], ...]) -> Array:
@@ -159,13 +185,19 @@ def _concat_vjp(ct, out, *xs, axis):
     return tuple(parts)
 
 
-@primitive(_concat_types, vjp=_concat_vjp, linear=True, lowering="layout")
+@primitive(_concat_types, vjp=_concat_vjp, linear=True, batching=shifted("axis"), lowering="layout")
 def concat(*xs: Array, axis: int) -> Array:
     """Join along an existing axis."""
     return np.concatenate(xs, axis=axis)
 
 
-@primitive(same_type, vjp=(lambda ct, out, x, *, axes: flip(ct, axes=axes),), linear=(0,), lowering="layout")
+@primitive(
+    same_type,
+    vjp=(lambda ct, out, x, *, axes: flip(ct, axes=axes),),
+    linear=(0,),
+    batching=shifted("axes"),
+    lowering="layout",
+)
 def flip(x: Array, *, axes: tuple[int, ...]) -> Array:
     """Reverse the order along ``axes``."""
     return np.flip(x, axes)
@@ -175,6 +207,7 @@ def flip(x: Array, *, axes: tuple[int, ...]) -> Array:
     same_type,
     vjp=(lambda ct, out, x, *, shift, axis: roll(ct, shift=-shift, axis=axis),),
     linear=(0,),
+    batching=shifted("axis"),
     lowering="layout",
 )
 def roll(x: Array, *, shift: int, axis: int) -> Array:

@@ -18,6 +18,7 @@ from ..errors import DTypeError, GradientError, LinearAlgebraError, ShapeError
 from ..graph.ir import TensorType
 from ..registry import F
 from .base import Array, check_dtype, primitive, same_type
+from .batching import spread, stacked
 
 _BLOCK = 64  # rows that `triangular_solve` hands to LAPACK at a time
 
@@ -143,6 +144,14 @@ def _substitute(a: Array, b: Array) -> Array:
     return np.concatenate([above, below], axis=-2)
 
 
+def _system_batching(apply, examples, batched, a, b, **static):
+    if batched[0]:
+        return apply(a, *spread(examples, batched[1:], (b,)), **static)
+    columns = F.moveaxis(b, 0, -1)  # one matrix: the right sides of all examples are columns of one
+    found = apply(a, F.reshape(columns, (*b.shape[1:-1], b.shape[-1] * examples.size)), **static)
+    return F.moveaxis(F.reshape(found, columns.shape), -1, 0)
+
+
 def _triangular_vjp(ct, out, a, b, *, lower, transpose, unit_diagonal, operation):
     # Giles (2008), section 2.3.1, with the gradient of the triangle alone.
     how = {"lower": lower, "unit_diagonal": unit_diagonal, "operation": operation}
@@ -152,7 +161,7 @@ def _triangular_vjp(ct, out, a, b, *, lower, transpose, unit_diagonal, operation
     return F.tril(a_bar, -kept) if lower else F.triu(a_bar, kept), b_bar
 
 
-@primitive(_system("solve_triangular"), vjp=_triangular_vjp, linear=(1,))
+@primitive(_system("solve_triangular"), vjp=_triangular_vjp, linear=(1,), batching=_system_batching)
 def triangular_solve(a: Array, b: Array, *, lower: bool, transpose: bool, unit_diagonal: bool, operation: str) -> Array:
     """``x`` of ``T x = b`` (``T^T x = b``, if ``transpose``) for the lower or upper triangle ``T`` of ``a``.
 
@@ -175,7 +184,7 @@ def _solve_vjp(ct, out, a, b):
     return -F.matmul(b_bar, _t(out)), b_bar  # (n, k) @ (n, k)^T -> (n, n)
 
 
-@primitive(_system("solve"), vjp=_solve_vjp, linear=(1,))
+@primitive(_system("solve"), vjp=_solve_vjp, linear=(1,), batching=_system_batching)
 def solve(a: Array, b: Array) -> Array:
     """``x`` of ``a x = b``, by LU decomposition with partial pivoting."""
     return _attempt(_singular("solve"), np.linalg.solve, a, b)
@@ -186,7 +195,7 @@ def _inverse_vjp(ct, out, a, *, operation):
     return -F.matmul(F.matmul(_t(out), ct), _t(out))
 
 
-@primitive(_square("inv"), vjp=(_inverse_vjp,))
+@primitive(_square("inv"), vjp=(_inverse_vjp,), batching=stacked)
 def inverse(a: Array, *, operation: str) -> Array:
     """The inverse. ``operation`` is the name in errors."""
     return _attempt(_singular(operation), np.linalg.inv, a)
@@ -210,7 +219,7 @@ def _pinv_types(a: Any, *, rtol: float) -> TensorType:
     return TensorType((*a.shape[:-2], a.shape[-1], a.shape[-2]), a.dtype)
 
 
-@primitive(_pinv_types, vjp=(_pinv_vjp,))
+@primitive(_pinv_types, vjp=(_pinv_vjp,), batching=stacked)
 def pinv(a: Array, *, rtol: float) -> Array:
     """Pseudoinverse; singular values up to ``rtol`` times the largest count as zero."""
     if a.size == 0:
@@ -235,6 +244,7 @@ def _det_types(operation: str, results: int) -> Callable[..., Any]:
 @primitive(
     _det_types("det", 1),
     vjp=(lambda ct, out, a: _column(_column(ct)) * cofactor(a),),  # Jacobi's formula
+    batching=stacked,
 )
 def det(a: Array) -> Array:
     """Determinant."""
@@ -281,7 +291,7 @@ def _cofactors(a: Array) -> Array:
     return (u * (sign[..., None] * np.exp(before + after))[..., None, :]) @ vh
 
 
-@primitive(_square("det"), vjp=(_cofactor_vjp,))
+@primitive(_square("det"), vjp=(_cofactor_vjp,), batching=stacked)
 def cofactor(a: Array) -> Array:
     """Matrix of cofactors, the gradient of the determinant; it exists at singular matrices too."""
     return a.copy() if a.shape[-1] == 0 else _attempt(_not_converged("gradient of det"), _cofactors, a)
@@ -292,7 +302,7 @@ def _slogdet_vjp(ct, out, a):
     return _column(_column(ct[1])) * _t(inverse(a, operation="gradient of slogdet"))
 
 
-@primitive(_det_types("slogdet", 2), vjp=(_slogdet_vjp,))
+@primitive(_det_types("slogdet", 2), vjp=(_slogdet_vjp,), batching=stacked)
 def slogdet(a: Array) -> tuple[Array, Array]:
     """Sign of the determinant and logarithm of its absolute value; (0, -inf) for a singular matrix."""
     return tuple(np.linalg.slogdet(a))
@@ -310,7 +320,7 @@ def _cholesky_vjp(ct, out, a):
     return _symmetric(triangular_solve(out, _t(left), **how))
 
 
-@primitive(_square("cholesky"), vjp=(_cholesky_vjp,))
+@primitive(_square("cholesky"), vjp=(_cholesky_vjp,), batching=stacked)
 def cholesky(a: Array) -> Array:
     """Lower triangle ``L`` with ``L L^T = a`` for symmetric ``a``; its gradient is symmetric."""
     return _attempt(_INDEFINITE, np.linalg.cholesky, a)
@@ -351,7 +361,7 @@ def _qr_vjp(ct, out, a, *, complete):
     return F.concat([x_bar, F.matmul(q, v_bar)], axis=-1)  # (m, m) @ (m, n - m) -> (m, n - m)
 
 
-@primitive(_qr_types, vjp=(_qr_vjp,))
+@primitive(_qr_types, vjp=(_qr_vjp,), batching=stacked)
 def qr(a: Array, *, complete: bool) -> tuple[Array, Array]:
     """``Q R = a``, Q of orthonormal columns, R upper triangular."""
     routine = functools.partial(np.linalg.qr, mode="complete" if complete else "reduced")
@@ -383,7 +393,7 @@ def _eigh_types(a: Any) -> tuple[TensorType, TensorType]:
     return TensorType(tuple(a.shape[:-1]), a.dtype), same_type(a)
 
 
-@primitive(_eigh_types, vjp=(_eigh_vjp,))
+@primitive(_eigh_types, vjp=(_eigh_vjp,), batching=stacked)
 def eigh(a: Array) -> tuple[Array, Array]:
     """Eigenvalues in ascending order, and eigenvectors as columns, of symmetric ``a``; its gradient is symmetric."""
     return _attempt(_not_converged("eigh"), lambda x: tuple(np.linalg.eigh(x)), a)
@@ -427,7 +437,7 @@ def _svd_vjp(ct, out, a, *, full_matrices):
     return a_bar
 
 
-@primitive(_svd_types, vjp=(_svd_vjp,))
+@primitive(_svd_types, vjp=(_svd_vjp,), batching=stacked)
 def svd(a: Array, *, full_matrices: bool) -> tuple[Array, Array, Array]:
     """``U diag(S) Vh = a``, singular values in descending order."""
     routine = functools.partial(np.linalg.svd, full_matrices=full_matrices)

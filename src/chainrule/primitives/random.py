@@ -15,6 +15,7 @@ from .. import dtypes
 from ..errors import DTypeError
 from ..graph.ir import TensorType
 from .base import Array, primitive
+from .batching import one_by_one
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)  # golden ratio, sqrt(3) - 1
@@ -49,7 +50,13 @@ def _types(state: TensorType, *, shape: tuple[int, ...]) -> TensorType:
     return TensorType(shape, dtypes.uint32)
 
 
-@primitive(_types, lowering="random")
+def _batching(apply, examples, batched, state, *, shape):
+    if batched[0]:
+        return one_by_one(apply, examples, batched, state, shape=shape)
+    return apply(state, shape=(examples.size, *shape))
+
+
+@primitive(_types, batching=_batching, lowering="random")
 def random_bits(state: Array, *, shape: tuple[int, ...]) -> Array:
     """Uniform random 32-bit words, uint32 of ``shape``, for the state (seed, draw number)."""
     size = math.prod(shape)

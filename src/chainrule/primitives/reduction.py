@@ -15,8 +15,10 @@ from ..errors import ArgumentError
 from ..graph.ir import TensorType
 from ..registry import F
 from .base import BOOL, NUMERIC, REAL, Array, check_dtype, primitive, same_type
+from .batching import shifted, stacked
 
 _ORDERED = REAL | BOOL
+_over_axes, _along_axis = shifted("axes"), shifted("axis")
 
 
 def _reduced(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -45,7 +47,11 @@ def _back(ct, x, axes):
 
 
 @primitive(
-    _types("sum", NUMERIC), vjp=(lambda ct, out, x, *, axes: _back(ct, x, axes),), linear=(0,), lowering="reduction"
+    _types("sum", NUMERIC),
+    vjp=(lambda ct, out, x, *, axes: _back(ct, x, axes),),
+    linear=(0,),
+    lowering="reduction",
+    batching=_over_axes,
 )
 def reduce_sum(x: Array, *, axes: tuple[int, ...]) -> Array:
     """Sum over ``axes``."""
@@ -66,7 +72,7 @@ def _prod_vjp(ct, out, x, *, axes):
     return F.permute_dims(grad, tuple(np.argsort(kept + axes).tolist()))
 
 
-@primitive(_types("prod", REAL), vjp=(_prod_vjp,), lowering="reduction")
+@primitive(_types("prod", REAL), vjp=(_prod_vjp,), lowering="reduction", batching=_over_axes)
 def reduce_prod(x: Array, *, axes: tuple[int, ...]) -> Array:
     """Product over ``axes``; its gradient is right at zeros too."""
     return np.prod(x, axis=axes, dtype=x.dtype)
@@ -77,37 +83,37 @@ def _extremum_vjp(ct, out, x, *, axes):
     return F.strong_multiply(_back(F.strong_multiply(ct, 1 / F.sum(at, axis=axes)), x, axes), at)
 
 
-@primitive(_types("max", _ORDERED, nonempty=True), vjp=(_extremum_vjp,), lowering="reduction")
+@primitive(_types("max", _ORDERED, nonempty=True), vjp=(_extremum_vjp,), lowering="reduction", batching=_over_axes)
 def reduce_max(x: Array, *, axes: tuple[int, ...]) -> Array:
     """Maximum over ``axes``; elements that tie share the gradient equally."""
     return np.max(x, axis=axes)
 
 
-@primitive(_types("min", _ORDERED, nonempty=True), vjp=(_extremum_vjp,), lowering="reduction")
+@primitive(_types("min", _ORDERED, nonempty=True), vjp=(_extremum_vjp,), lowering="reduction", batching=_over_axes)
 def reduce_min(x: Array, *, axes: tuple[int, ...]) -> Array:
     """Minimum over ``axes``; elements that tie share the gradient equally."""
     return np.min(x, axis=axes)
 
 
-@primitive(_types("argmax", _ORDERED, dtypes.int64, nonempty=True), lowering="reduction")
+@primitive(_types("argmax", _ORDERED, dtypes.int64, nonempty=True), lowering="reduction", batching=_over_axes)
 def reduce_argmax(x: Array, *, axes: tuple[int, ...]) -> Array:
     """Index of the first maximum over the one axis in ``axes``."""
     return np.argmax(x, axis=axes[0])
 
 
-@primitive(_types("argmin", _ORDERED, dtypes.int64, nonempty=True), lowering="reduction")
+@primitive(_types("argmin", _ORDERED, dtypes.int64, nonempty=True), lowering="reduction", batching=_over_axes)
 def reduce_argmin(x: Array, *, axes: tuple[int, ...]) -> Array:
     """Index of the first minimum over the one axis in ``axes``."""
     return np.argmin(x, axis=axes[0])
 
 
-@primitive(_types("any", BOOL), lowering="reduction")
+@primitive(_types("any", BOOL), lowering="reduction", batching=_over_axes)
 def reduce_any(x: Array, *, axes: tuple[int, ...]) -> Array:
     """Whether any element over ``axes`` is true."""
     return np.any(x, axis=axes)
 
 
-@primitive(_types("all", BOOL), lowering="reduction")
+@primitive(_types("all", BOOL), lowering="reduction", batching=_over_axes)
 def reduce_all(x: Array, *, axes: tuple[int, ...]) -> Array:
     """Whether all elements over ``axes`` are true."""
     return np.all(x, axis=axes)
@@ -135,6 +141,7 @@ def _directed(function: Any, x: Array, axis: int, reverse: bool, **options: Any)
     vjp=(lambda ct, out, x, *, axis, reverse: cumsum(ct, axis=axis, reverse=not reverse),),
     linear=(0,),
     lowering="running",
+    batching=_along_axis,
 )
 def cumsum(x: Array, *, axis: int, reverse: bool) -> Array:
     """Sums of the elements up to each along ``axis`` (from each on, if ``reverse``)."""
@@ -153,7 +160,7 @@ def _cumprod_vjp(ct, out, x, *, axis, reverse):
     return before * recurrence(following, ct, axis=axis, reverse=not reverse)
 
 
-@primitive(_running("cumulative_prod", REAL), vjp=(_cumprod_vjp,), lowering="running")
+@primitive(_running("cumulative_prod", REAL), vjp=(_cumprod_vjp,), lowering="running", batching=_along_axis)
 def cumprod(x: Array, *, axis: int, reverse: bool) -> Array:
     """Products of the elements up to each along ``axis``; its gradient is right at zeros too."""
     return _directed(np.cumprod, x, axis, reverse, dtype=x.dtype)
@@ -171,7 +178,7 @@ def _cummax_vjp(ct, out, x, *, axis, reverse):
     return F.scatter_along_axis(F.zeros_like(x), origin, ct, axis)
 
 
-@primitive(_running("cumulative_max", _ORDERED), vjp=(_cummax_vjp,), lowering="running")
+@primitive(_running("cumulative_max", _ORDERED), vjp=(_cummax_vjp,), lowering="running", batching=_along_axis)
 def cummax(x: Array, *, axis: int, reverse: bool) -> Array:
     """Maxima of the elements up to each along ``axis``; at a tie the latest gets the gradient."""
     return _directed(np.maximum.accumulate, x, axis, reverse)
@@ -194,6 +201,7 @@ def _recurrence_vjp_input(ct, out, a, b, *, axis, reverse):
     vjp=(_recurrence_vjp_factor, _recurrence_vjp_input),
     linear=(1,),
     lowering="running",
+    batching=_along_axis,
 )
 def recurrence(a: Array, b: Array, *, axis: int, reverse: bool) -> Array:
     """Linear recurrence ``s[i] = a[i] s[i-1] + b[i]`` along ``axis``, from ``s[-1] = 0``."""
@@ -231,13 +239,13 @@ def _sort_types(operation: str, gives: Any = None) -> Any:
     return types
 
 
-@primitive(_sort_types("sort"), vjp=(_sort_vjp,), lowering="sort")
+@primitive(_sort_types("sort"), vjp=(_sort_vjp,), lowering="sort", batching=_along_axis)
 def sort(x: Array, *, axis: int, descending: bool) -> Array:
     """Sort along ``axis``, stably; the gradient goes back to where each element came from."""
     return np.take_along_axis(x, _argsort(x, axis, descending), axis)
 
 
-@primitive(_sort_types("argsort", dtypes.int64), lowering="sort")
+@primitive(_sort_types("argsort", dtypes.int64), lowering="sort", batching=_along_axis)
 def argsort(x: Array, *, axis: int, descending: bool) -> Array:
     """Indices that sort along ``axis``, stably."""
     return _argsort(x, axis, descending)
@@ -256,7 +264,7 @@ def _top_k_vjp(ct, out, x, *, k):
     return F.scatter_along_axis(F.zeros_like(x), out[1], ct[0], -1)
 
 
-@primitive(_top_k_types, vjp=(_top_k_vjp,), lowering="sort")
+@primitive(_top_k_types, vjp=(_top_k_vjp,), lowering="sort", batching=stacked)
 def top_k(x: Array, *, k: int) -> tuple[Array, Array]:
     """The ``k`` largest elements along the last axis, in descending order, and their indices."""
     order = _argsort(x, x.ndim - 1, descending=True)[..., :k]

@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import ShapeError
 from ..graph.ir import TensorType
 from .base import NUMERIC, REAL, Array, check_dtype, primitive, same_type
+from .batching import folded
 from .contraction import Axes, conv_output_size
 
 
@@ -76,6 +77,7 @@ def _types(operation: str, takes: frozenset, like: int = 0) -> Any:
     _types("max_pool", REAL),
     vjp=(lambda ct, out, x, **how: max_pool_scatter(ct, x, **how),),
     lowering="window",
+    batching=folded,
 )
 def max_pool(x: Array, *, window: Axes, stride: Axes, padding: Any, dilation: Axes) -> Array:
     """Maximum of each window; at a tie the first element, in row-major order, gets the gradient."""
@@ -104,6 +106,7 @@ def _winner(full: Array, places: list[tuple[slice, ...]]) -> Array:
     vjp=(lambda ct, out, y, x, **how: max_pool_gather(ct, x, **how), None),
     linear=(0,),
     lowering="window",
+    batching=folded,
 )
 def max_pool_scatter(y: Array, x: Array, *, window: Axes, stride: Axes, padding: Any, dilation: Axes) -> Array:
     """Add each ``y`` to the place of ``x`` that is the maximum of its window."""
@@ -121,6 +124,7 @@ def max_pool_scatter(y: Array, x: Array, *, window: Axes, stride: Axes, padding:
     vjp=(lambda ct, out, t, x, **how: max_pool_scatter(ct, x, **how), None),
     linear=(0,),
     lowering="window",
+    batching=folded,
 )
 def max_pool_gather(t: Array, x: Array, *, window: Axes, stride: Axes, padding: Any, dilation: Axes) -> Array:
     """Take of each window the element of ``t`` at the place where ``x`` has its maximum."""
@@ -139,6 +143,7 @@ def max_pool_gather(t: Array, x: Array, *, window: Axes, stride: Axes, padding: 
     vjp=(lambda ct, out, x, **how: sum_pool_spread(ct, shape=x.shape, **how),),
     linear=(0,),
     lowering="window",
+    batching=folded,
 )
 def sum_pool(x: Array, *, window: Axes, stride: Axes, padding: Any, dilation: Axes) -> Array:
     """Sum of each window; average pooling divides it."""
@@ -155,6 +160,7 @@ def sum_pool(x: Array, *, window: Axes, stride: Axes, padding: Any, dilation: Ax
     vjp=(lambda ct, out, y, *, shape, **how: sum_pool(ct, **how),),
     linear=(0,),
     lowering="window",
+    batching=folded,
 )
 def sum_pool_spread(y: Array, *, shape: Axes, window: Axes, stride: Axes, padding: Any, dilation: Axes) -> Array:
     """Add each ``y`` to all places of its window in an image of ``shape``: the transpose of `sum_pool`."""

@@ -76,8 +76,8 @@ class Cell(Tensor):
         self._trainable = trainable
         self._snapshot: Snapshot | None = None
         self._initial: Callable[[], Any] | None = None
-        if state.traces:
-            state.traces[0].made.add(self)
+        for trace in state.traces:
+            trace.made.add(self)
         if callable(value):
             self._initial = value
             self._shape, self._dtype = tuple(shape or ()), F.as_dtype(dtype or "float32")
