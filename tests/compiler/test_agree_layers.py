@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import both_modes
@@ -11,6 +12,8 @@ import pytest
 import chainrule as cr
 from chainrule import nn
 
+TOKENS = np.array([[1, 3, 0, 3], [10, 10, 3, 5]])
+OFFSETS = np.array([0, 3, 3, 5])
 ACTIVATIONS: list[tuple[str, tuple, dict, list[Any]]] = [
     *((name, (), {}, [(4, 7)]) for name in (
         "CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "Mish",
@@ -20,6 +23,7 @@ ACTIVATIONS: list[tuple[str, tuple, dict, list[Any]]] = [
     ("ELU", (0.5,), {}, [()]),
     ("GELU", ("tanh",), {}, [(3, 5)]),
     ("GLU", (), {}, [(3, 8)]),
+    ("RReLU", (), {}, [(5, 17)]),
     ("GLU", (1,), {}, [(2, 6, 5)]),
     ("Hardtanh", (-0.5, 0.7), {}, [(17,)]),
     ("LeakyReLU", (0.2,), {}, [(0, 3)]),
@@ -45,8 +49,21 @@ SHAPES: list[tuple[str, tuple, dict, list[Any]]] = [
     ("Linear", (33, 17), {}, [(33,)]),
     ("Linear", (4, 3), {}, [(0, 4)]),
     ("Unflatten", (1, (2, 3)), {}, [(2, 6)]),
-    ("Embedding", (11, 5), {}, ["tokens"]),
-    ("Embedding", (11, 8), {"padding_idx": 3}, ["tokens"]),
+    ("Embedding", (11, 5), {}, [TOKENS]),
+    ("Embedding", (11, 8), {"padding_idx": 3}, [TOKENS]),
+    ("Embedding", (11, 8), {"padding_idx": 3, "sparse": True}, [TOKENS]),
+    ("EmbeddingBag", (11, 5), {"mode": "max"}, [TOKENS]),
+    ("EmbeddingBag", (11, 5), {"mode": "sum", "padding_idx": 3}, [TOKENS.reshape(-1), OFFSETS, (8,)]),
+    ("EmbeddingBag", (11, 5), {"padding_idx": 3, "include_last_offset": True}, [TOKENS.reshape(-1), OFFSETS]),
+    ("EmbeddingBag", (11, 5), {"mode": "max", "padding_idx": 10}, [TOKENS.reshape(-1), OFFSETS]),
+    ("Residual", (nn.Linear(5, 5),), {}, [(3, 5)]),
+    ("Residual", (nn.Linear(5, 4), nn.Linear(5, 4)), {}, [(3, 5)]),
+    ("SqueezeExcite", (6, 2), {}, [(2, 3, 4, 6)]),
+    ("ChannelShuffle", (3,), {}, [(2, 3, 3, 6)]),
+    ("PixelShuffle", (2,), {}, [(2, 3, 4, 8)]),
+    ("PixelUnshuffle", (2,), {}, [(2, 4, 6, 3)]),
+    ("DropPath", (0.4,), {}, [(9, 3, 2)]),
+    ("FeatureAlphaDropout", (0.3,), {}, [(5, 3, 17)]),
     ("Dropout", (0.3,), {}, [(9, 33)]),
     ("Dropout", (0.0,), {}, [(3, 4)]),
     ("Dropout", (1.0,), {}, [(3, 4)]),
@@ -109,6 +126,11 @@ WINDOWS: list[tuple[str, tuple, dict, list[Any]]] = [
     ("AvgPool2d", (2,), {"ceil_mode": True, "count_include_pad": False}, [(2, 5, 5, 4)]),
     ("AvgPool2d", ((2, 3),), {"divisor_override": 5}, [(1, 6, 6, 2)]),
     ("AvgPool3d", (2,), {}, [(1, 4, 5, 4, 3)]),
+    *((f"Global{kind}Pool{d}d", (), {}, [(2, *(3, 4, 2)[:d], 5)]) for kind in ("Avg", "Max") for d in (1, 2, 3)),
+    ("GlobalAvgPool2d", (True,), {}, [(2, 3, 4, 5)]),
+    ("LPPool1d", (2, 3), {"stride": 2}, [(2, 7, 3)]),
+    ("LPPool2d", (2, (2, 3)), {"ceil_mode": True}, [(2, 5, 7, 3)]),
+    ("LPPool3d", (4, 2), {}, [(1, 3, 4, 5, 2)]),
     ("MaxPool1d", (2,), {"stride": 1}, [(2, 7, 3)]),
     ("MaxPool2d", (2,), {}, [(2, 6, 6, 3)]),
     ("MaxPool2d", (3,), {"stride": 2, "padding": 1, "ceil_mode": True}, [(2, 6, 7, 5)]),
@@ -126,6 +148,13 @@ WINDOWS: list[tuple[str, tuple, dict, list[Any]]] = [
     ("ReplicationPad1d", (2,), {}, [(2, 5, 3)]),
     ("ReplicationPad2d", ((1, 2, 0, 3),), {}, [(2, 4, 5, 3)]),
     ("ReplicationPad3d", (1,), {}, [(1, 3, 4, 3, 2)]),
+    ("Upsample", (), {"scale_factor": 2}, [(2, 3, 4, 5)]),
+    ("Upsample", ((3, 7),), {}, [(2, 5, 4, 3)]),
+    ("Upsample", (7,), {"mode": "linear"}, [(2, 5, 3)]),
+    ("Upsample", (), {"scale_factor": 1.6, "mode": "bicubic"}, [(2, 5, 4, 3)]),
+    ("Upsample", ((2, 5, 3),), {"mode": "trilinear", "align_corners": True}, [(1, 3, 4, 3, 2)]),
+    ("UpsamplingBilinear2d", (), {"scale_factor": 2}, [(2, 3, 5, 4)]),
+    ("UpsamplingNearest2d", (), {"scale_factor": 2}, [(2, 3, 5, 4)]),
     ("ZeroPad1d", (1,), {}, [(2, 5, 3)]),
     ("ZeroPad2d", ((1, 2, -1, 0),), {}, [(2, 4, 5, 3)]),
     ("ZeroPad3d", (1,), {}, [(1, 3, 4, 3, 2)]),
@@ -137,18 +166,30 @@ DISTANCES: list[tuple[str, tuple, dict, list[Any]]] = [
     ("PairwiseDistance", (3.0,), {"keepdim": True}, [(3, 4), (3, 4)]),
     ("PairwiseDistance", (1.0,), {}, [(3, 4), (3, 4)]),
 ]
+RECURRENT: list[tuple[str, tuple, dict, list[Any]]] = [
+    ("RNN", (3, 5), {}, [(2, 4, 3)]),
+    ("RNN", (3, 5, 2, "relu"), {"bidirectional": True, "dropout": 0.3}, [(2, 4, 3), (4, 2, 5)]),
+    ("LSTM", (3, 16), {}, [(2, 7, 3)]),
+    ("LSTM", (3, 5, 2), {"bidirectional": True, "proj_size": 2, "bias": False}, [(2, 4, 3)]),
+    ("LSTM", (3, 4), {}, [(5, 3)]),
+    ("GRU", (3, 5), {}, [(2, 4, 3), (1, 2, 5)]),
+    ("GRU", (3, 17, 2), {"bidirectional": True, "dropout": 0.3}, [(3, 4, 3)]),
+    ("GRU", (3, 4), {"batch_first": False, "bias": False}, [(4, 1, 3)]),
+    ("RNNCell", (3, 5), {}, [(2, 3), (2, 5)]),
+    ("LSTMCell", (3, 5), {}, [(2, 3)]),
+    ("GRUCell", (3, 5), {}, [(3,), (5,)]),
+]
 GROUPS = {
     "activations": ACTIVATIONS, "shapes": SHAPES, "norms": NORMS, "convolutions": CONVOLUTIONS, "windows": WINDOWS,
-    "distances": DISTANCES,
+    "distances": DISTANCES, "recurrent": RECURRENT,
 }  # fmt: skip
-CONTAINERS = {"Module", "ModuleDict", "ModuleList", "Sequential"}
+CONTAINERS = {"Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"}
 
 
 def inputs_of(shapes: list[Any], dtype: str) -> list[np.ndarray]:
-    """Arguments of a layer; those of an embedding are tokens."""
+    """Arguments of a layer: whole numbers that are given, or random numbers of a shape."""
     rng = np.random.default_rng(7)
-    tokens = np.array([[1, 3, 0, 3], [10, 10, 3, 5]])
-    return [tokens if s == "tokens" else rng.standard_normal(s).astype(dtype) for s in shapes]
+    return [s if isinstance(s, np.ndarray) else rng.standard_normal(s).astype(dtype) for s in shapes]
 
 
 def group_step(cases: list[tuple[str, tuple, dict, list[Any]]], dtype: str) -> tuple[dict[str, Any], Any, Any]:
@@ -157,7 +198,7 @@ def group_step(cases: list[tuple[str, tuple, dict, list[Any]]], dtype: str) -> t
     layers, inputs = {}, {}
     for i, (name, args, kwargs, shapes) in enumerate(cases):
         label = f"{name}{i}"
-        layers[label] = getattr(nn, name)(*args, **kwargs).to(dtype)
+        layers[label] = getattr(nn, name)(*deepcopy(args), **kwargs).to(dtype)
         for cell in layers[label].parameters():  # initial weights are often 0 and 1: let all of them matter
             cell.assign(cell + 0.1 * cr.cos(cr.arange(cell.size, dtype=dtype).reshape(cell.shape)))
         inputs[label] = inputs_of(shapes, dtype)
@@ -169,12 +210,17 @@ def group_step(cases: list[tuple[str, tuple, dict, list[Any]]], dtype: str) -> t
 
 
 def results_of(layer: Any, args: list[cr.Tensor]) -> dict[str, Any]:
-    """The result of a layer, and the gradients of a sum of it with fixed factors."""
+    """The result of a layer, one tensor or nested tuples, and the gradients of a sum of it with fixed factors."""
+
+    def weighted(out: Any) -> Any:
+        if isinstance(out, tuple):
+            return sum(weighted(part) for part in out)
+        factors = cr.sin(1 + cr.arange(out.size, dtype=out.dtype)).reshape(out.shape)
+        return (out * factors).sum()
 
     def loss(layer: Any, *args: cr.Tensor) -> Any:
         out = layer(*args)
-        factors = cr.sin(1 + cr.arange(out.size, dtype=out.dtype)).reshape(out.shape)
-        return (out * factors).sum(), out
+        return weighted(out), out
 
     real = tuple(i for i, x in enumerate(args, start=1) if x.dtype.name.startswith("float"))
     (_, out), gradients = cr.value_and_grad(loss, argnums=(0, *real), has_aux=True)(layer, *args)

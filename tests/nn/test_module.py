@@ -254,3 +254,12 @@ def test_a_module_without_forward_says_so(dim):
 
     with pytest.raises(ArgumentError, match="does not define forward"):
         Empty()(dim)
+
+
+def test_a_module_inserted_where_another_was_starts_from_other_numbers():
+    cr.manual_seed(0)
+    layers = nn.ModuleList([nn.Linear(3, 3)])
+    first = layers[0].weight.numpy()
+    layers.insert(0, nn.Linear(3, 3))
+    assert (layers[1].weight.numpy() == first).all()
+    assert (layers[0].weight.numpy() != first).any()

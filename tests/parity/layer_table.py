@@ -27,7 +27,7 @@ def pad(x, pad, mode="constant", value=None):
 @adapter("nn.functional.embedding")
 def embedding(weight, index, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
     only(max_norm=(max_norm, None), scale_grad_by_freq=(scale_grad_by_freq, False))
-    return nnf.embedding(index, weight, padding_idx)
+    return nnf.embedding(index, weight, padding_idx, sparse)
 
 
 @adapter("nn.functional.one_hot")
@@ -113,6 +113,45 @@ def adaptive_pool(kind: str, d: int) -> Any:
     return run
 
 
+@adapter("nn.functional.interpolate")
+def interpolate(
+    x, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False
+):  # fmt: skip
+    only(antialias=(antialias, False))
+    how = one(size), one(scale_factor), mode, align_corners, recompute_scale_factor
+    return IMAGE.theirs(nnf.interpolate(IMAGE.ours(x), *how))
+
+
+@adapter("nn.functional.unfold")
+def unfold(x, kernel_size, dilation=1, padding=0, stride=1):
+    batched(x, 2)
+    how = one(kernel_size), one(dilation), one(padding), one(stride)
+    return cr.swapaxes(nnf.unfold(IMAGE.ours(x), *how), 1, 2)
+
+
+def shuffle(function: Any) -> Any:
+    def run(x, *number, **by_name):
+        batched(x, 2)
+        return IMAGE.theirs(function(IMAGE.ours(x), *number, **by_name))
+
+    return run
+
+
+same("nn.functional.pixel_shuffle", of=shuffle(nnf.pixel_shuffle))
+same("nn.functional.pixel_unshuffle", of=shuffle(nnf.pixel_unshuffle))
+same("nn.functional.channel_shuffle", of=shuffle(nnf.channel_shuffle))
+
+
+@adapter("nn.functional.embedding_bag")
+def embedding_bag(
+    weight, index, offsets=None, max_norm=None, scale_grad_by_freq=False, mode="mean", sparse=False,
+    per_sample_weights=None, include_last_offset=False, padding_idx=None,
+):  # fmt: skip
+    only(max_norm=(max_norm, None), scale_grad_by_freq=(scale_grad_by_freq, False))
+    factors = per_sample_weights
+    return nnf.embedding_bag(index, weight, offsets, mode, sparse, factors, include_last_offset, padding_idx)
+
+
 for d in (1, 2, 3):
     same(f"nn.functional.conv{d}d", of=convolution(d))
     same(f"nn.functional.conv_transpose{d}d", of=transposed_convolution(d))
@@ -175,6 +214,20 @@ for name in (
     "relu", "relu6", "selu", "silu", "softplus", "softshrink", "softsign", "tanhshrink", "threshold",
 ):  # fmt: skip
     same(f"nn.functional.{name}", of=getattr(nnf, name))
+
+
+@adapter("nn.functional.rrelu")
+def rrelu(x, lower=1 / 8, upper=1 / 3, training=False):
+    only(training=(training, False))
+    return nnf.rrelu(x, lower, upper)
+
+
+@adapter("nn.functional.feature_alpha_dropout")
+def feature_alpha_dropout(x, p=0.5, training=False):
+    only(training=(training, False))
+    if x.ndim < 2:
+        raise Outside("an input without channels")
+    return nnf.feature_alpha_dropout(x, p)
 
 
 @adapter("nn.functional.glu")

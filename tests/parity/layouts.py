@@ -34,6 +34,7 @@ LAYOUTS = {
     "convolution weight": Layout("(O, I / groups, K...)", "(O, K..., I / groups)"),
     "transposed convolution weight": Layout("(I, O / groups, K...)", "(I, K..., O / groups)"),
     "scores of classes": Layout("(N, classes, positions...)", "(N, positions..., classes)"),
+    "sequence of scores": Layout("(T, N, classes)", "(N, T, classes)", 0, 1),
 }
 
 # PyTorch's name -> ours, where they differ; the array functions have the names of the array API standard.

@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is in the parity extra: mak
 pytest.importorskip("expecttest", reason="PyTorch's samples need expecttest, in the parity extra: make test-parity")
 
 from compare import FORWARD, GRADIENT, Errors, relative_error, to_numpy  # noqa: E402
-from module_table import ABSENT, ELSEWHERE, MORE, Pair, refusal  # noqa: E402
+from module_table import ABSENT, ELSEWHERE, MORE, Pair, refusal, suited  # noqa: E402
 from torch.testing._internal.common_modules import module_db  # noqa: E402
 
 import chainrule as cr  # noqa: E402
@@ -71,7 +71,7 @@ def test_samples(info, training, record_property):
     worst, compared, refused = Errors(), 0, Counter()
     for number, sample in enumerate(inputs):
         made = sample.constructor_input
-        given = [*sample.forward_input.args, *sample.forward_input.kwargs.values()]
+        given = suited(name, [*sample.forward_input.args, *sample.forward_input.kwargs.values()])
         where = f"sample {number} {sample.desc}: {made.args} {made.kwargs} {[tuple(x.shape) for x in given]}"
         reason = refusal(name, made.kwargs, given)
         if reason:

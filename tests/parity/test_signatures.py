@@ -17,16 +17,19 @@ from chainrule import nn  # noqa: E402
 SHARED = sorted(
     name for name, value in vars(nn).items()
     if inspect.isclass(value) and issubclass(value, nn.Module) and hasattr(torch.nn, name) and name not in ELSEWHERE
-    and name not in ("Module", "Sequential", "ModuleList", "ModuleDict")
+    and name not in ("Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
 )  # fmt: skip
 FUNCTIONS = sorted(set(nn.functional.__all__) & set(dir(torch.nn.functional)))
 OLD = {"size_average", "reduce"}  # PyTorch keeps them for old programs
 NO_DEVICE = {"device"}
 # Arguments of PyTorch that are not here, and why.
 LEFT_OUT = {
-    "Embedding": {"max_norm", "norm_type", "scale_grad_by_freq", "sparse", "_weight", "_freeze"},
+    "Embedding": {"max_norm", "norm_type", "scale_grad_by_freq", "_weight", "_freeze"},
+    "EmbeddingBag": {"max_norm", "norm_type", "scale_grad_by_freq", "_weight"},
     "Hardtanh": {"min_value", "max_value"},  # old names
-    "embedding": {"max_norm", "norm_type", "scale_grad_by_freq", "sparse"},
+    "embedding": {"max_norm", "norm_type", "scale_grad_by_freq"},
+    "embedding_bag": {"max_norm", "norm_type", "scale_grad_by_freq"},
+    "interpolate": {"antialias"},
     "l1_loss": {"weight"},
     "mse_loss": {"weight"},
     "huber_loss": {"weight"},
@@ -38,6 +41,7 @@ LEFT_OUT = {
     **{f"dropout{d}d": {"inplace"} for d in (1, 2, 3)},
     "dropout": {"inplace"},
     "alpha_dropout": {"inplace"},
+    "feature_alpha_dropout": {"inplace"},
 }
 EXTRA = {"AvgPool1d": {"divisor_override"}}  # beside ``generator=`` of what draws random numbers
 # Where a default differs: channels and classes are the last axis; classes have no default axis in PyTorch.
@@ -51,6 +55,9 @@ DOCUMENTED = {
     "avg_pool1d": "input kernel_size stride padding ceil_mode count_include_pad",
     "avg_pool2d": "input kernel_size stride padding ceil_mode count_include_pad divisor_override",
     "avg_pool3d": "input kernel_size stride padding ceil_mode count_include_pad divisor_override",
+    "channel_shuffle": "input groups",
+    "pixel_shuffle": "input upscale_factor",
+    "pixel_unshuffle": "input downscale_factor",
     "bilinear": "input1 input2 weight bias",
     "cosine_similarity": "x1 x2 dim eps",
     "gelu": "input approximate",

@@ -111,3 +111,7 @@ class PReLU(Module):
     def forward(self, x: TensorLike) -> Tensor:
         """(...) -> (...)."""
         return functional.prelu(x, self.weight)
+
+    def extra_repr(self) -> str:
+        """How many weights there are."""
+        return f"num_parameters={self.weight.size}"

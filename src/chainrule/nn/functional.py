@@ -8,23 +8,39 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import functions as F
-from ..errors import ArgumentError, IndexOutOfRangeError, ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..functions import one_hot
 from ..tensor import Tensor, TensorLike
-from . import losses, margin_losses, normalizing, windows
+from . import (
+    ctc,
+    embedding as _embedding,
+    losses,
+    margin_losses,
+    normalizing,
+    rare_class_losses,
+    regularizing,
+    resampling,
+    windows,
+)
+from .ctc import *  # noqa: F403
+from .embedding import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .margin_losses import *  # noqa: F403
 from .normalizing import *  # noqa: F403
+from .rare_class_losses import *  # noqa: F403
+from .regularizing import *  # noqa: F403
+from .resampling import *  # noqa: F403
 from .windows import *  # noqa: F403
 from .windows import same_dtype
 
 __all__ = [
-    "alpha_dropout", "bilinear", "celu", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "embedding", "gelu",
-    "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "linear", "log_softmax", "logsigmoid",
-    "mish", "one_hot", "pad", "prelu", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softmin", "softplus",
-    "softshrink", "softsign", "tanh", "tanhshrink", "threshold",
+    "bilinear", "celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu",
+    "linear", "log_softmax", "logsigmoid", "mish", "one_hot", "pad", "prelu", "relu", "relu6", "selu", "sigmoid",
+    "silu", "softmax", "softmin", "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold",
 ]  # fmt: skip
-__all__ += losses.__all__ + margin_losses.__all__ + normalizing.__all__ + windows.__all__
+__all__ += ctc.__all__ + losses.__all__ + margin_losses.__all__ + rare_class_losses.__all__
+__all__ += normalizing.__all__ + windows.__all__
+__all__ += _embedding.__all__ + regularizing.__all__ + resampling.__all__
 
 
 def _activation(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -99,100 +115,6 @@ def bilinear(input1: TensorLike, input2: TensorLike, weight: TensorLike, bias: T
     """
     y = F.einsum("...i,oij,...j->...o", input1, weight, input2)
     return y if bias is None else y + bias
-
-
-def dropout(
-    input: TensorLike, p: float = 0.5, training: bool = True, *, generator: F.Generator | None = None
-) -> Tensor:
-    """Set elements to zero with probability ``p`` and divide the others by ``1 - p``, when training.
-
-    Srivastava et al., JMLR 15 (2014). The mask depends on the generator's seed and draw number alone.
-
-    >>> nn.functional.dropout(cr.ones((3,)), 0.5, training=False)
-    tensor([1., 1., 1.])
-    """
-    x = F.asarray(input)
-    return _dropped("dropout", x, x.shape, p, training, generator)
-
-
-def _dropped(
-    operation: str, x: Tensor, mask: tuple[int, ...], p: float, training: bool, generator: F.Generator | None
-) -> Tensor:
-    if not 0 <= p <= 1:
-        raise ArgumentError(operation, "p is a probability, 0 to 1", received=repr(p))
-    if not training or p == 0:
-        return x
-    if p == 1:
-        return x * 0
-    return F.where(F.dropout_mask(mask, p, generator=generator), x * (1 / (1 - p)), 0.0)
-
-
-def _channel_dropout(d: int) -> Any:
-    name = f"dropout{d}d"
-
-    def dropout(
-        input: TensorLike, p: float = 0.5, training: bool = True, *, generator: F.Generator | None = None
-    ) -> Tensor:
-        x = F.asarray(input)
-        if x.ndim != d + 2:
-            raise ShapeError(name, f"needs a batch of images with {d} spatial axes", received=f"shape {x.shape}")
-        return _dropped(name, x, (x.shape[0], *(1,) * d, x.shape[-1]), p, training, generator)
-
-    dropout.__name__ = dropout.__qualname__ = name
-    dropout.__doc__ = f"Dropout of whole channels of images with {d} spatial axes (Tompson et al., arXiv 1411.4280)."
-    return dropout
-
-
-dropout1d, dropout2d, dropout3d = map(_channel_dropout, (1, 2, 3))
-
-
-def alpha_dropout(
-    input: TensorLike, p: float = 0.5, training: bool = False, *, generator: F.Generator | None = None
-) -> Tensor:
-    """Dropout that keeps mean and variance of what `selu` gives (Klambauer et al., arXiv 1706.02515).
-
-    >>> nn.functional.alpha_dropout(cr.ones((3,)), 0.5, training=False)
-    tensor([1., 1., 1.])
-    """
-    x = F.asarray(input)
-    if not training or p == 0:
-        return x
-    low = -1.7580993408473766  # -scale * alpha of selu
-    a = ((1 - p) * (1 + p * low**2)) ** -0.5
-    keep = F.dropout_mask(x.shape, p, generator=generator)
-    return a * F.where(keep, x, low) - a * low * p
-
-
-def embedding(input: TensorLike, weight: TensorLike, padding_idx: int | None = None) -> Tensor:
-    """Return the rows of ``weight`` at the indices ``input``.
-
-    Args:
-        input: integers of any shape S.
-        weight: shape (rows, d).
-        padding_idx: a row that gets no gradient.
-
-    Returns:
-        shape (*S, d).
-
-    Raises:
-        IndexOutOfRangeError: an index is not one of the rows.
-
-    >>> nn.functional.embedding(cr.tensor([1]), cr.tensor([[1.0], [2.0]]))
-    tensor([[2.]])
-    """
-    index, weight = F.asarray(input), F.asarray(weight)
-    try:
-        rows = F.take(weight, index, axis=0)
-    except IndexOutOfRangeError as error:
-        raise IndexOutOfRangeError(
-            "embedding",
-            f"an index is not one of the {weight.shape[0]} rows: {error.message}",
-            fix="make num_embeddings the size of the vocabulary, or map rare tokens to an unknown one",
-        ) from None
-    if padding_idx is None:
-        return rows
-    padding = F.expand_dims(index == padding_idx % weight.shape[0], -1)
-    return F.where(padding, rows.detach(), rows)
 
 
 def softmax(input: TensorLike, dim: int = -1) -> Tensor:

@@ -7,6 +7,7 @@ model: adding a layer changes no other.
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ class _Stream:
         self.seed = seed
         self.roots: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self.used = 0
+        self.places: Counter[tuple[int, str]] = Counter()
 
     def number(self, root: Any) -> int:
         """Models are numbered in the order in which they are first needed."""
@@ -82,7 +84,10 @@ class Initial:
         import hashlib  # not at the top: it would cost every user's start several milliseconds
 
         root, path = (None, "") if self.place is None else self.place.resolve()
-        key = f"{self.stream.seed}/{self.stream.number(self if root is None else root)}/{path}".encode()
+        number = self.stream.number(self if root is None else root)
+        before = self.stream.places[number, path]  # modules that had this path, and moved on when others were inserted
+        self.stream.places[number, path] += 1
+        key = f"{self.stream.seed}/{number}/{path}{f'/{before}' * bool(before)}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
         return self.rule(self.shape, self.dtype, F.Generator(seed)).numpy()
 

@@ -1,4 +1,4 @@
-"""Layers with weights: linear, convolution, normalization, embedding; and dropout, pooling, flattening."""
+"""Linear layers and convolutions, and layers that reshape."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ class Bilinear(Module):
     def __init__(
         self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, dtype: Any = None
     ) -> None:
+        self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
         rule = init.uniform(1 / math.sqrt(in1_features))
         self.weight = init.parameter((out_features, in1_features, in2_features), rule, dtype)
         self.bias = init.parameter((out_features,), rule, dtype) if bias else None
@@ -77,6 +78,11 @@ class Bilinear(Module):
     def forward(self, x1: TensorLike, x2: TensorLike) -> Tensor:
         """(..., in1), (..., in2) -> (..., out)."""
         return functional.bilinear(x1, x2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """Sizes."""
+        bias = ", bias=False" if self.bias is None else ""
+        return f"{self.in1_features}, {self.in2_features}, {self.out_features}{bias}"
 
 
 class _Conv(Window):
@@ -131,14 +137,14 @@ class _Convolution(_Conv):
 
     def forward(self, x: TensorLike) -> Tensor:
         """(N, spatial..., C) -> (N, spatial..., O)."""
-        padding = self.padding
+        weight, padding = self.weight, self.padding
         if self.padding_mode != "zeros":
-            x = same_dtype(type(self).__name__, x, self.weight)
+            x = same_dtype(type(self).__name__, x, weight)
             ones = (1,) * self.d
             dilation = spread(type(self).__name__, self.dilation, self.d, "dilation", 1)
             pairs = pad_pairs(type(self).__name__, padding, self.kernel_size, ones, dilation, x.shape[1:-1])
             x, padding = F.pad(x, ((0, 0), *pairs, (0, 0)), self.padding_mode), 0
-        return self._function("conv")(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return self._function("conv")(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 _CONV_DOC = """Convolution over {d} spatial axes of channels-last images; see `chainrule.conv`.
@@ -223,104 +229,6 @@ class ConvTranspose3d(_ConvolutionTranspose):  # noqa: D101
     d = 3
 
 
-class Embedding(Module):
-    """A table of vectors, one for each index.
-
-    Args:
-        num_embeddings: rows of the table.
-        embedding_dim: elements of a vector.
-        padding_idx: a row that starts at zero and gets no gradient.
-        dtype: of the table, which starts normal with standard deviation 1.
-
-    >>> nn.Embedding(10, 3)(cr.tensor([[1, 2], [3, 4]])).shape
-    (2, 2, 3)
-    """
-
-    def __init__(
-        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = None
-    ) -> None:
-        self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
-
-        def rule(shape: tuple[int, ...], dtype: Any, generator: F.Generator) -> Tensor:
-            table = F.normal(shape, dtype=dtype, generator=generator)
-            return table if padding_idx is None else table.at[padding_idx].set(0.0)
-
-        self.weight = init.parameter((num_embeddings, embedding_dim), rule, dtype)
-
-    def forward(self, x: TensorLike) -> Tensor:
-        """(...) -> (..., embedding_dim)."""
-        return functional.embedding(x, self.weight, self.padding_idx)
-
-    def extra_repr(self) -> str:
-        """Sizes."""
-        return f"{self.num_embeddings}, {self.embedding_dim}"
-
-
-# --- without weights --------------------------------------------------------------------------------------
-
-
-class Dropout(Module):
-    """Set elements to zero with probability ``p`` while training; see `chainrule.nn.functional.dropout`.
-
-    >>> nn.Dropout(0.5).eval()(cr.ones((3,)))
-    tensor([1., 1., 1.])
-    """
-
-    def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: F.Generator | None = None) -> None:
-        if not 0 <= p <= 1:
-            raise ArgumentError(type(self).__name__, "p is a probability, 0 to 1", received=repr(p))
-        self.p = p
-        self.generator = generator
-
-    def forward(self, x: TensorLike) -> Tensor:
-        """(...) -> (...)."""
-        return functional.dropout(x, self.p, self.training, generator=self.generator)
-
-    def extra_repr(self) -> str:
-        """The probability."""
-        return f"p={self.p}"
-
-
-class Dropout1d(Dropout):
-    """Dropout of whole channels of (N, L, C) while training.
-
-    >>> nn.Dropout1d(0.5).eval()(cr.ones((1, 1, 2)))
-    tensor([[[1., 1.]]])
-    """
-
-    def forward(self, x: TensorLike) -> Tensor:
-        """(N, L, C) -> (N, L, C)."""
-        return functional.dropout1d(x, self.p, self.training, generator=self.generator)
-
-
-class Dropout2d(Dropout):
-    """Dropout of whole channels of (N, H, W, C) while training (Tompson et al., arXiv 1411.4280)."""
-
-    def forward(self, x: TensorLike) -> Tensor:
-        """(N, H, W, C) -> (N, H, W, C)."""
-        return functional.dropout2d(x, self.p, self.training, generator=self.generator)
-
-
-class Dropout3d(Dropout):
-    """Dropout of whole channels of (N, D, H, W, C) while training."""
-
-    def forward(self, x: TensorLike) -> Tensor:
-        """(N, D, H, W, C) -> (N, D, H, W, C)."""
-        return functional.dropout3d(x, self.p, self.training, generator=self.generator)
-
-
-class AlphaDropout(Dropout):
-    """Dropout for networks of `SELU`; see `chainrule.nn.functional.alpha_dropout`.
-
-    >>> nn.AlphaDropout(0.5).eval()(cr.ones((3,)))
-    tensor([1., 1., 1.])
-    """
-
-    def forward(self, x: TensorLike) -> Tensor:
-        """(...) -> (...)."""
-        return functional.alpha_dropout(x, self.p, self.training, generator=self.generator)
-
-
 class Flatten(Module):
     """Join the axes from ``start_dim`` to ``end_dim`` into one.
 
@@ -334,6 +242,10 @@ class Flatten(Module):
     def forward(self, x: TensorLike) -> Tensor:
         """(N, ...) -> (N, elements)."""
         return F.flatten(x, self.start_dim, self.end_dim)
+
+    def extra_repr(self) -> str:
+        """The axes."""
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
 
 class Unflatten(Module):
@@ -351,3 +263,7 @@ class Unflatten(Module):
         x = F.asarray(x)
         axis = self.dim % x.ndim
         return F.reshape(x, (*x.shape[:axis], *self.unflattened_size, *x.shape[axis + 1 :]))
+
+    def extra_repr(self) -> str:
+        """The axis and its new sizes."""
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import functions as F
 from ..autodiff import ParameterTree
 from ..dtypes import FLOATING, as_dtype
-from ..errors import ArgumentError, ChainruleError
-from ..tensor import Cell, Parameter, Tensor, structure_changed
+from ..errors import ArgumentError, ChainruleError, ImmutableError
+from ..tensor import Cell, Parameter, Tensor, TensorLike, structure_changed
 from . import state
-from .init import Initial, Place
+from .initial import Initial, Place
 
 
 class Module:
@@ -34,6 +34,7 @@ class Module:
     training: bool = True
     _name: str = ""
     _parent: Callable[[], Module | None] | None = None
+    _unsaved: tuple[str, ...] = ()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the result; to be defined by the subclass."""
@@ -58,14 +59,34 @@ class Module:
             raise
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Tensor) and not isinstance(value, Cell) and isinstance(self.__dict__.get(name), Cell):
+            raise ImmutableError(
+                type(self).__name__,
+                f"{name} is a cell, which a tensor would replace: nothing would keep its value",
+                received=f"self.{name} = a tensor of shape {value.shape}",
+                fix=f"self.{name}.assign(value), or del self.{name} first",
+            )
         object.__setattr__(self, name, value)
         structure_changed()
         if not name.startswith("_"):
             self._adopt(name, value)
 
     def __delattr__(self, name: str) -> None:
+        value = self.__dict__.get(name)
         object.__delattr__(self, name)
         structure_changed()
+        if isinstance(value, Module) and value._owner() is self:
+            object.__setattr__(value, "_parent", None)
+            object.__setattr__(value, "_name", "")
+
+    if not TYPE_CHECKING:  # a checker shall not believe that a module has every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Compute what `chainrule.nn.utils.weight_norm` and its like have put in place of a parameter."""
+            computed = self.__dict__.get("parametrizations", {})
+            if name in computed:
+                return computed[name]()
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def _adopt(self, name: str, value: Any) -> None:
         if isinstance(value, Module):
@@ -160,9 +181,72 @@ class Module:
         """Yield all cells that are no parameters."""
         return (cell for _, cell in self.named_buffers())
 
+    def get_submodule(self, target: str) -> Module:
+        """Return the module in this one under a dotted name; "" is this one."""
+        return self._named("module", target, self.named_modules())
+
+    def get_parameter(self, target: str) -> Parameter:
+        """Return the parameter under a dotted name."""
+        found = ((name, p) for name, p in self.named_cells() if isinstance(p, Parameter))
+        return self._named("parameter", target, found)
+
+    def get_buffer(self, target: str) -> Cell:
+        """Return the buffer under a dotted name."""
+        return self._named("buffer", target, self.named_buffers())
+
+    def _named(self, kind: str, target: str, found: Iterator[tuple[str, Any]]) -> Any:
+        by_name = dict(found)
+        if target not in by_name:
+            known = ", ".join(repr(name) for name in by_name if name) or "there is none"
+            raise ArgumentError(type(self).__name__, f"no {kind} has this name", received=repr(target), fix=known)
+        return by_name[target]
+
     def parameter_tree(self) -> ParameterTree:
         """Return the trainable parameters as nested dict: what transforms differentiate by."""
         return ParameterTree.from_flat({name: p for name, p in self.named_parameters() if p.trainable})
+
+    # --- adding by name -----------------------------------------------------------------------------------
+
+    def register_buffer(self, name: str, value: TensorLike | None, persistent: bool = True) -> None:
+        """Make a cell of ``value`` an attribute: state that is no parameter, converted by `to`, saved with the rest.
+
+        It is read as ``self.name``, written by ``self.name.assign(value)``. ``self.name = cr.Cell(value)`` is the same.
+
+        Args:
+            name: the attribute.
+            value: its first value; None for an attribute that is None.
+            persistent: False leaves it out of `state_dict` and files.
+
+        >>> class Counter(nn.Module):
+        ...     def __init__(self):
+        ...         self.register_buffer("calls", 0)
+        ...
+        ...     def forward(self, x):
+        ...         self.calls.assign(self.calls + 1)
+        ...         return x
+        >>> model = Counter()
+        >>> _ = model(cr.ones(1))
+        >>> model.calls
+        Cell(tensor(1))
+        """
+        setattr(self, checked_name(self, name), value if value is None or isinstance(value, Cell) else Cell(value))
+        if not persistent:
+            object.__setattr__(self, "_unsaved", (*self._unsaved, name))
+
+    def register_parameter(self, name: str, value: Parameter | None) -> None:
+        """Make a parameter, or None, an attribute."""
+        if value is not None and not isinstance(value, Parameter):
+            kind = type(value).__name__
+            raise ArgumentError("register_parameter", "takes a parameter", received=kind, fix="nn.Parameter(value)")
+        setattr(self, checked_name(self, name), value)
+
+    def register_module(self, name: str, value: Module | None) -> None:
+        """Make a module, or None, an attribute."""
+        if value is not None and not isinstance(value, Module):
+            raise ArgumentError("register_module", "takes a module", received=type(value).__name__)
+        setattr(self, checked_name(self, name), value)
+
+    add_module = register_module
 
     # --- modes --------------------------------------------------------------------------------------------
 
@@ -312,3 +396,14 @@ class Module:
         children = [f"  ({name}): " + repr(m).replace("\n", "\n  ") for name, m in self.named_children()]
         head = f"{type(self).__name__}({self.extra_repr()}"
         return head + ")" + tail if not children else head + tail + "\n" + "\n".join(children) + "\n)"
+
+
+def checked_name(module: Module, name: str) -> str:
+    """Return a name under which something can be kept in a module."""
+    if not isinstance(name, str) or not name or "." in name or name.startswith("_") or hasattr(type(module), name):
+        raise ArgumentError(
+            type(module).__name__,
+            "a name has no dot, no underscore in front, and is not that of a method",
+            received=repr(name),
+        )
+    return name

@@ -200,6 +200,10 @@ class RMSNorm(Module):
             x = same_dtype("RMSNorm", x, self.weight)
         return functional.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
+    def extra_repr(self) -> str:
+        """Sizes."""
+        return f"{self.normalized_shape}"
+
 
 class GroupNorm(Module):
     """Normalize each sample over positions and groups of channels; see `chainrule.nn.functional.group_norm`.
@@ -228,6 +232,10 @@ class GroupNorm(Module):
             x = same_dtype("GroupNorm", x, self.weight)
         return functional.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
+    def extra_repr(self) -> str:
+        """Numbers of groups and channels."""
+        return f"{self.num_groups}, {self.num_channels}"
+
 
 class LocalResponseNorm(Module):
     """Divide by a power of the mean square of neighbouring channels; see `chainrule.nn.functional.local_response_norm`.
@@ -242,3 +250,7 @@ class LocalResponseNorm(Module):
     def forward(self, x: TensorLike) -> Tensor:
         """(N, spatial..., C) -> (N, spatial..., C)."""
         return functional.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

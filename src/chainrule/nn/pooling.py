@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import functions as F
 from ..tensor import Tensor, TensorLike
 from . import functional
 from .module import Module
-from .windows import no_indices
+from .windows import batch_of_images, no_indices
 
 
 class Window(Module):
@@ -61,6 +62,35 @@ class _AvgPool(Window):
         """(N, spatial..., C) -> (N, spatial..., C)."""
         how = self.kernel_size, self.stride, self.padding, self.ceil_mode
         return self._function("avg_pool")(x, *how, self.count_include_pad, self.divisor_override)
+
+
+class _LPPool(Window):
+    def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> None:
+        self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
+
+    def forward(self, x: TensorLike) -> Tensor:
+        """(N, spatial..., C) -> (N, spatial..., C)."""
+        return self._function("lp_pool")(x, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
+
+
+class _GlobalPool(Window):
+    reduce: Any = None
+
+    def __init__(self, keepdim: bool = False) -> None:
+        self.keepdim = keepdim
+
+    def forward(self, x: TensorLike) -> Tensor:
+        """(N, spatial..., C) -> (N, C), or with axes of one place."""
+        x = batch_of_images(type(self).__name__, x, self.d)
+        return type(self).reduce(x, axis=tuple(range(1, self.d + 1)), keepdims=self.keepdim)
+
+
+class _GlobalAvgPool(_GlobalPool):
+    reduce = staticmethod(F.mean)
+
+
+class _GlobalMaxPool(_GlobalPool):
+    reduce = staticmethod(F.max)
 
 
 class _AdaptiveAvgPool(Window):
@@ -197,6 +227,96 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
 
     >>> nn.AdaptiveMaxPool3d(1)(cr.ones((1, 4, 4, 4, 2))).shape
     (1, 1, 1, 1, 2)
+    """
+
+    d = 3
+
+
+class LPPool1d(_LPPool):
+    """Norm of windows of (N, L, C); see `chainrule.nn.functional.lp_pool1d`.
+
+    >>> nn.LPPool1d(2, 2)(cr.ones((1, 4, 2))).shape
+    (1, 2, 2)
+    """
+
+    d = 1
+
+
+class LPPool2d(_LPPool):
+    """Norm of windows of (N, H, W, C); see `chainrule.nn.functional.lp_pool2d`.
+
+    >>> nn.LPPool2d(2, 2)(cr.ones((1, 4, 4, 2))).shape
+    (1, 2, 2, 2)
+    """
+
+    d = 2
+
+
+class LPPool3d(_LPPool):
+    """Norm of windows of (N, D, H, W, C); see `chainrule.nn.functional.lp_pool3d`.
+
+    >>> nn.LPPool3d(2, 2)(cr.ones((1, 4, 4, 4, 2))).shape
+    (1, 2, 2, 2, 2)
+    """
+
+    d = 3
+
+
+class GlobalAvgPool1d(_GlobalAvgPool):
+    """Mean of all places of (N, L, C), for each channel; ``keepdim`` leaves axes of one place.
+
+    >>> nn.GlobalAvgPool1d()(cr.ones((1, 4, 2))).shape
+    (1, 2)
+    """
+
+    d = 1
+
+
+class GlobalAvgPool2d(_GlobalAvgPool):
+    """Mean of all places of (N, H, W, C), for each channel; ``keepdim`` leaves axes of one place.
+
+    >>> nn.GlobalAvgPool2d()(cr.ones((1, 4, 4, 2))).shape
+    (1, 2)
+    """
+
+    d = 2
+
+
+class GlobalAvgPool3d(_GlobalAvgPool):
+    """Mean of all places of (N, D, H, W, C), for each channel; ``keepdim`` leaves axes of one place.
+
+    >>> nn.GlobalAvgPool3d()(cr.ones((1, 4, 4, 4, 2))).shape
+    (1, 2)
+    """
+
+    d = 3
+
+
+class GlobalMaxPool1d(_GlobalMaxPool):
+    """Maximum of all places of (N, L, C), for each channel; ``keepdim`` leaves axes of one place.
+
+    >>> nn.GlobalMaxPool1d()(cr.ones((1, 4, 2))).shape
+    (1, 2)
+    """
+
+    d = 1
+
+
+class GlobalMaxPool2d(_GlobalMaxPool):
+    """Maximum of all places of (N, H, W, C), for each channel; ``keepdim`` leaves axes of one place.
+
+    >>> nn.GlobalMaxPool2d()(cr.ones((1, 4, 4, 2))).shape
+    (1, 2)
+    """
+
+    d = 2
+
+
+class GlobalMaxPool3d(_GlobalMaxPool):
+    """Maximum of all places of (N, D, H, W, C), for each channel; ``keepdim`` leaves axes of one place.
+
+    >>> nn.GlobalMaxPool3d()(cr.ones((1, 4, 4, 4, 2))).shape
+    (1, 2)
     """
 
     d = 3

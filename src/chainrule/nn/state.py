@@ -17,16 +17,23 @@ if TYPE_CHECKING:
     from .module import Module
 
 
+def saved_cells(module: Module) -> dict[str, Cell]:
+    """Return all parameters and buffers by name, but for buffers that are not persistent."""
+    skip = {f"{path}.{name}" if path else name for path, m in module.named_modules() for name in m._unsaved}
+    return {name: cell for name, cell in module.named_cells() if name not in skip}
+
+
 def aliases(module: Module) -> dict[str, str]:
     """Return, for each further name of a tied cell, its first name."""
     first: dict[int, str] = {}
-    return {name: first[id(cell)] for name, cell in module.named_cells() if first.setdefault(id(cell), name) != name}
+    cells = saved_cells(module).items()
+    return {name: first[id(cell)] for name, cell in cells if first.setdefault(id(cell), name) != name}
 
 
 def state_dict(module: Module) -> dict[str, Tensor]:
     """Return the values of all parameters and buffers by name; tied ones once, under the first name."""
     skip = aliases(module)
-    return {name: cell.detach() for name, cell in module.named_cells() if name not in skip}
+    return {name: cell.detach() for name, cell in saved_cells(module).items() if name not in skip}
 
 
 def _as_array(value: Any) -> np.ndarray:
@@ -51,7 +58,7 @@ def load_state_dict(
     if layout not in (None, "torch"):
         raise ArgumentError(operation, "layout is None or 'torch'", received=repr(layout))
     tied = aliases(module)
-    cells = dict(module.named_cells())
+    cells = saved_cells(module)
     given = {name: _as_array(value) for name, value in values.items()}
     missing = [name for name in cells if name not in given and tied.get(name, name) == name
                and not any(tied.get(g) == name for g in given)]  # fmt: skip
@@ -90,8 +97,8 @@ def _from_torch(
     """Bring channels from the second axis to the last, in convolutions and before a flattened `Linear`."""
     path, _, attribute = name.rpartition(".")
     layer = dict(module.named_modules())[path]
-    if attribute == "weight" and getattr(layer, "channels_last_weight", False):
-        return np.moveaxis(array, 1, -1)
+    if attribute in ("weight", "original0", "original1") and getattr(layer, "channels_last_weight", False):
+        return np.moveaxis(array, 1, -1) if array.ndim else array
     shape = flattened.get(name) or flattened.get(path)
     if shape is not None and attribute == "weight":
         return np.moveaxis(array.reshape(len(array), *shape), 1, -1).reshape(array.shape)
