@@ -66,6 +66,31 @@ CASES = {
 }  # fmt: skip
 
 
+def next_token(scores, rng):
+    """Of a language model, whose inputs are 0 to 6 in turn: the next of them."""
+    return f.cross_entropy(scores, cr.asarray(np.broadcast_to(np.arange(1, 8) % 7, scores.shape[:2])))
+
+
+def tokens_in_turn(rng):
+    return np.tile(np.arange(7), (2, 1))
+
+
+CASES |= {
+    "GPT": (lambda: models.GPT(7, 8, width=6, depth=2, heads=2), [tokens_in_turn], (2, 7, 7), next_token),
+    "GPT rotary": (
+        lambda: models.GPT(7, 7, width=8, depth=1, heads=2, rotary=True), [tokens_in_turn], (2, 7, 7), next_token,
+    ),
+    "Seq2SeqTransformer": (
+        lambda: models.Seq2SeqTransformer(9, None, 6, 1, 2, dropout=0.0),
+        [lambda rng: np.array([[5, 6, 7, 2], [8, 2, 0, 0]]), tokens_in_turn], (2, 7, 9), next_token,
+    ),
+    "Seq2SeqTransformer, two tables": (
+        lambda: models.Seq2SeqTransformer(9, 8, 6, 2, 3, hidden=5, dropout=0.0),
+        [lambda rng: np.array([[5, 6, 7, 2], [8, 2, 0, 0]]), tokens_in_turn], (2, 7, 8), next_token,
+    ),
+}  # fmt: skip
+
+
 def made(name):
     """The model, its inputs and the loss of what it gives, in float64."""
     make, inputs, shape, loss = CASES[name]
@@ -112,7 +137,7 @@ def test_steps_are_the_same_compiled_and_reduce_the_loss(name):
         return losses, both_modes.states(model)
 
     eager, compiled = both_modes.both(run)
-    both_modes.same(eager, compiled, factor=100)  # four steps, the errors of each of which go into the next
+    both_modes.same(eager, compiled, factor=10)  # four steps, the errors of each of which go into the next
     assert eager[0][-1] < eager[0][0]
 
 
@@ -234,33 +259,3 @@ def test_what_sequences_cannot_be():
         models.LSTMForecaster(3, 2, targets=4)
     with pytest.raises(ShapeError, match=r"windows \(N, T, 3\)"):
         models.LSTMForecaster(3, 2)(cr.zeros((2, 0, 3)))
-
-
-# --- language ---------------------------------------------------------------------------------------------
-
-
-def drawn(scores, **how):
-    """How often each class is drawn, out of 4000."""
-    many = cr.asarray(np.tile(scores, (4000, 1)))
-    return np.bincount(models.sample(many, **how, generator=cr.Generator(1)).numpy(), minlength=len(scores)) / 4000
-
-
-def test_classes_are_drawn_by_their_probabilities():
-    p = np.array([0.05, 0.5, 0.15, 0.3])
-    scores = np.log(p)
-    np.testing.assert_allclose(drawn(scores), p, atol=0.03)
-    np.testing.assert_allclose(drawn(scores, temperature=0.5), p**2 / (p**2).sum(), atol=0.03)
-    np.testing.assert_allclose(drawn(scores, top_k=2), [0, 0.625, 0, 0.375], atol=0.03)
-    np.testing.assert_allclose(drawn(scores, top_p=0.7), [0, 0.625, 0, 0.375], atol=0.03)
-    np.testing.assert_allclose(drawn(scores, top_p=0.9), np.array([0, 0.5, 0.15, 0.3]) / 0.95, atol=0.03)
-    np.testing.assert_allclose(drawn(scores, top_k=3, top_p=0.01), [0, 1, 0, 0])
-    for greedy in ({"temperature": 0.0}, {"temperature": 1e-30}, {"top_k": 1}):
-        np.testing.assert_array_equal(drawn(scores, **greedy), [0, 1, 0, 0])
-    np.testing.assert_allclose(drawn([-np.inf, 0.0, 0.0, -np.inf]), [0, 0.5, 0.5, 0], atol=0.03)
-
-
-def test_draws_have_a_shape_and_limits():
-    assert models.sample(cr.zeros((2, 3, 5))).shape == (2, 3)
-    for wrong in ({"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}):
-        with pytest.raises(ArgumentError, match="temperature is 0 or more"):
-            models.sample(cr.zeros((2, 3)), **wrong)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -150,15 +152,78 @@ def test_weights_of_pytorch_load_and_give_the_same(name, training):
     assert relative_error(found.numpy(), to_numpy(expected)) <= FORWARD
     (expected**2).sum().backward()
     (found**2).sum().backward()
+    zero = 1e-11 * max(float(p.grad.abs().max()) for p in theirs.parameters())
     for key, parameter in theirs.named_parameters():
         wanted, grad = to_numpy(parameter.grad), ours.get_parameter(key).grad.numpy()
         if wanted.ndim == 4:
             wanted = np.moveaxis(wanted, 1, -1)
         if flattened and key in flattened:
             wanted = np.moveaxis(wanted.reshape(-1, *flattened[key]), 1, -1).reshape(grad.shape)
-        assert relative_error(grad, wanted) <= GRADIENT, key
+        if abs(wanted).max() < zero:  # a bias that the next norm takes away
+            assert abs(grad).max() < zero, key
+        else:
+            assert relative_error(grad, wanted) <= GRADIENT, key
     for key, buffer in theirs.named_buffers():
         assert relative_error(ours.get_buffer(key).numpy(), to_numpy(buffer)) <= FORWARD, key
+
+
+# --- transformers -----------------------------------------------------------------------------------------
+
+
+class Language(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.places = torch.nn.Embedding(11, 12), torch.nn.Embedding(9, 12)
+        gelu = torch.nn.GELU("tanh")
+        layer = torch.nn.TransformerEncoderLayer(12, 3, 48, 0.0, gelu, norm_first=True, batch_first=True)
+        norm = torch.nn.LayerNorm(12)
+        self.blocks = torch.nn.TransformerEncoder(layer, 2, norm, enable_nested_tensor=False)
+
+    def forward(self, tokens):
+        x = self.tokens(tokens) + self.places.weight[: tokens.shape[1]]
+        mask = torch.nn.Transformer.generate_square_subsequent_mask(tokens.shape[1], dtype=x.dtype)
+        return self.blocks(x, mask) @ self.tokens.weight.T
+
+
+class Translation(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.source, self.target = torch.nn.Embedding(11, 12), torch.nn.Embedding(9, 12)
+        with warnings.catch_warnings():  # about nested tensors, which norm_first rules out
+            warnings.simplefilter("ignore")
+            self.transformer = torch.nn.Transformer(12, 3, 2, 2, 48, 0.0, norm_first=True, batch_first=True)
+
+    def embedded(self, table, tokens):
+        angles = torch.arange(tokens.shape[1])[:, None] / 10000 ** (torch.arange(0, 12, 2, dtype=torch.float64) / 12)
+        return table(tokens) * 12**0.5 + torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
+
+    def forward(self, source, target):
+        mask = torch.nn.Transformer.generate_square_subsequent_mask(target.shape[1], dtype=torch.float64)
+        inputs = self.embedded(self.source, source), self.embedded(self.target, target)
+        padding = torch.where(source == 0, -torch.inf, 0.0).double()
+        y = self.transformer(*inputs, tgt_mask=mask, src_key_padding_mask=padding, memory_key_padding_mask=padding)
+        return y @ self.target.weight.T
+
+
+@pytest.mark.parametrize("kind", [Language, Translation])
+def test_transformers_are_those_of_pytorch(kind):
+    torch.manual_seed(0)
+    theirs = kind().double()
+    ours = models.GPT(11, 9, 12, 2, 3) if kind is Language else models.Seq2SeqTransformer(11, 9, 12, 2, 3, dropout=0.0)
+    ours.double()
+    ours.load_state_dict({key: _moved(key, value) for key, value in theirs.state_dict().items()}, layout="torch")
+    theirs.load_state_dict({key: torch.from_numpy(value.numpy().copy()) for key, value in ours.state_dict().items()})
+    rng = np.random.default_rng(0)
+    inputs = (
+        [rng.integers(1, 9, (2, 7))] if kind is Language else [rng.integers(0, 9, (2, 6)), rng.integers(0, 9, (2, 5))]
+    )
+    expected, found = theirs(*map(torch.from_numpy, inputs)), ours(*map(cr.asarray, inputs))
+    assert relative_error(found.numpy(), to_numpy(expected)) <= FORWARD
+    (expected**2).sum().backward()
+    (found**2).sum().backward()
+    for key, parameter in theirs.named_parameters():
+        error = relative_error(ours.get_parameter(key).grad.numpy(), to_numpy(parameter.grad))
+        assert error <= GRADIENT, key
 
 
 def _moved(key, value):

@@ -257,7 +257,12 @@ class GraphSchedule:
             if cluster.kind == "kernel":
                 op = cluster.ops[0]
                 reads = [v.root for v in op.inputs]
-                if reads[0] is old and reads.count(old) == 1 and (call := scatter_in_place(op.node)) is not None:
+                call = (
+                    None
+                    if op.node is None or reads[0] is not old or reads.count(old) > 1
+                    else scatter_in_place(op.node)
+                )
+                if call is not None:
                     direct[value], op.lowered = home, call
             elif cluster.members[value] == FULL and (old is None or _reads_in_place(cluster, old)):
                 direct[value] = home

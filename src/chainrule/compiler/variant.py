@@ -136,6 +136,6 @@ def _maker(captured: Captured) -> Callable[[list[np.ndarray]], Any]:
 
     if structure.is_leaf():
         return lambda arrays: make(arrays)[0]
-    if structure.type is tuple and structure.num_children == len(kinds):
+    if structure.type is tuple and all(child.is_leaf() for child in structure.children()):
         return lambda arrays: tuple(make(arrays))
     return lambda arrays: unflatten(structure, make(arrays))

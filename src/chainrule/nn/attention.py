@@ -37,19 +37,20 @@ def scaled_dot_product_attention(
     """``softmax(scale Q K^T + mask) V`` for each head (Vaswani et al., arXiv 1706.03762).
 
     A large matrix of scores is never there as a whole: a loop goes over blocks of queries, and its backward phase
-    computes the scores of a block once more (Rabe and Staats, arXiv 2112.05682; Dao et al., arXiv 2205.14135). So memory
-    grows with L + S, not with their product, in both directions.
+    computes the scores of a block once more (Rabe and Staats, arXiv 2112.05682; Dao et al., arXiv 2205.14135). So
+    memory grows with L + S, not with their product, in both directions.
 
     Args:
         query: shape (..., heads, L, E); the leading axes may be left out.
         key: shape (..., heads, S, E).
         value: shape (..., heads, S, Ev).
-        attn_mask: broadcasts to (..., heads, L, S); True where a query may look at a key, or numbers added to the scores.
+        attn_mask: broadcasts to (..., heads, L, S); True where a query may look at a key, or numbers added to the
+            scores.
         dropout_p: probability with which a weight is dropped; not only while training.
         is_causal: query i looks at keys 0 to i alone.
         scale: of the scores, ``1 / sqrt(E)`` unless given.
-        enable_gqa: there may be fewer heads of keys and values, of which each serves a group of queries' heads that follow
-            each other (Ainslie et al., arXiv 2305.13245).
+        enable_gqa: there may be fewer heads of keys and values, of which each serves a group of queries' heads that
+            follow each other (Ainslie et al., arXiv 2305.13245).
         block: how many queries are done at once; chosen by the size of the scores unless given, L for all.
         generator: random numbers of the dropout. Another block draws other ones.
 
@@ -66,7 +67,7 @@ def scaled_dot_product_attention(
             [2.]])
     """
     q, k, v = F.asarray(query), F.asarray(key), F.asarray(value)
-    _check_shapes(q, k, v, enable_gqa)
+    check_shapes(q, k, v, enable_gqa)
     if not 0 <= dropout_p <= 1:
         raise ArgumentError(_NAME, "dropout_p is a probability, 0 to 1", received=repr(dropout_p))
     if block is not None and block < 1:
@@ -78,7 +79,7 @@ def scaled_dot_product_attention(
 _NAME = "scaled_dot_product_attention"
 
 
-def _check_shapes(q: Tensor, k: Tensor, v: Tensor, grouped: bool) -> None:
+def check_shapes(q: Tensor, k: Tensor, v: Tensor, grouped: bool) -> None:
     received = f"query {q.shape}, key {k.shape}, value {v.shape}"
     if not q.dtype == k.dtype == v.dtype or q.dtype not in FLOATING:
         raise DTypeError(
@@ -113,13 +114,9 @@ def attend(
     generator: F.Generator | None = None,
 ) -> Tensor:
     """Attention with several masks, each cut into blocks by itself: their combination could be far larger than they."""
-    rows, size, keys = *q.shape[-2:], k.shape[-2]
-    heads = map(max, q.shape[-3:-2], k.shape[-3:-2])
-    leading = (*np.broadcast_shapes(q.shape[:-3], k.shape[:-3]), *heads)
+    *leading, rows, keys = check_masks(q, k, masks)
     per_row = math.prod(leading) * keys
-    for mask in masks:
-        check_mask(mask, (*leading, rows, keys), q)
-    scale = 1 / math.sqrt(size) if scale is None else scale
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     if block is None:
         block = rows if per_row * rows <= WHOLE else 1 << max(16, BLOCK // per_row).bit_length() - 1
     full = rows // block if block < rows else 0
@@ -147,18 +144,19 @@ def attend(
     return values / total
 
 
-def check_mask(mask: Tensor, scores: tuple[int, ...], q: Tensor) -> None:
-    """A mask broadcasts to the scores, and is bool or of their dtype."""
-    if mask.dtype.name != "bool" and mask.dtype != q.dtype:
-        raise DTypeError(
-            "attention", f"a mask is of bool or {q.dtype.name}, as the query", received=f"mask of {mask.dtype.name}"
-        )
-    try:
-        fits = np.broadcast_shapes(mask.shape, scores) == scores
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ShapeError("attention", f"a mask broadcasts to the scores, {scores}", received=f"shape {mask.shape}")
+def check_masks(q: Tensor, k: Tensor, masks: Sequence[Tensor]) -> tuple[int, ...]:
+    """Return the shape of the scores, to which all masks must broadcast; they are bool or of the scores' dtype."""
+    heads = map(max, q.shape[-3:-2], k.shape[-3:-2])
+    scores = (*np.broadcast_shapes(q.shape[:-3], k.shape[:-3]), *heads, q.shape[-2], k.shape[-2])
+    for mask in masks:
+        received = f"a mask of {mask.dtype.name}{mask.shape}"
+        if mask.dtype.name != "bool" and mask.dtype != q.dtype:
+            raise DTypeError("attention", f"a mask is of bool or, as the query, {q.dtype.name}", received=received)
+        if mask.ndim > len(scores) or any(
+            n not in (1, m) for n, m in zip(mask.shape[::-1], scores[::-1], strict=False)
+        ):
+            raise ShapeError("attention", f"a mask broadcasts to the scores, {scores}", received=received)
+    return scores
 
 
 def _one_block(
@@ -173,7 +171,7 @@ def _one_block(
     weights, total = unnormalized(q, k, masks, causal, scale, first)
     if v.dtype.name == "float16":  # whose largest number a sum of many weighted values may pass
         weights, total = weights / total, F.ones_like(total)
-    return _per_head("...ls,...sv->...lv", dropout(weights, dropout_p, generator=generator), v), total
+    return per_head("...ls,...sv->...lv", dropout(weights, dropout_p, generator=generator), v), total
 
 
 def unnormalized(
@@ -183,7 +181,7 @@ def unnormalized(
 
     Row i of ``q`` is query ``first + i``. The sum of a row without any key counts as 1.
     """
-    scores = _per_head("...le,...se->...ls", q * scale, k)
+    scores = per_head("...le,...se->...ls", q * scale, k)
     if causal:
         number = first + F.arange(q.shape[-2])[:, None]
         masks = [*masks, number >= F.arange(k.shape[-2])]
@@ -197,8 +195,8 @@ def unnormalized(
     return weights, F.where(total == 0, 1.0, total)
 
 
-def _per_head(product: str, a: Tensor, b: Tensor) -> Tensor:
-    """A product of matrices; several heads of ``a`` may share one of ``b``: as rows of one product, not by repeating."""
+def per_head(product: str, a: Tensor, b: Tensor) -> Tensor:
+    """A product of matrices; several heads of ``a`` that share one of ``b`` are rows of one product."""
     if a.ndim < 3 or a.shape[-3] <= b.shape[-3]:
         return F.einsum(product, a, b)
     rows = a.shape[-3] // b.shape[-3] * a.shape[-2]

@@ -12,21 +12,25 @@ from ..errors import ArgumentError, ShapeError
 from ..functions import one_hot
 from ..tensor import Tensor, TensorLike
 from . import (
+    attention as _attention,
     ctc,
     embedding as _embedding,
     losses,
     margin_losses,
     normalizing,
+    positions,
     rare_class_losses,
     regularizing,
     resampling,
     windows,
 )
+from .attention import *  # noqa: F403
 from .ctc import *  # noqa: F403
 from .embedding import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .margin_losses import *  # noqa: F403
 from .normalizing import *  # noqa: F403
+from .positions import *  # noqa: F403
 from .rare_class_losses import *  # noqa: F403
 from .regularizing import *  # noqa: F403
 from .resampling import *  # noqa: F403
@@ -36,11 +40,11 @@ from .windows import same_dtype
 __all__ = [
     "bilinear", "celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu",
     "linear", "log_softmax", "logsigmoid", "mish", "one_hot", "pad", "prelu", "relu", "relu6", "selu", "sigmoid",
-    "silu", "softmax", "softmin", "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold",
+    "silu", "softmax", "softmin", "softplus", "softshrink", "softsign", "swiglu", "tanh", "tanhshrink", "threshold",
 ]  # fmt: skip
 __all__ += ctc.__all__ + losses.__all__ + margin_losses.__all__ + rare_class_losses.__all__
 __all__ += normalizing.__all__ + windows.__all__
-__all__ += _embedding.__all__ + regularizing.__all__ + resampling.__all__
+__all__ += _embedding.__all__ + regularizing.__all__ + resampling.__all__ + _attention.__all__ + positions.__all__
 
 
 def _activation(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -164,11 +168,25 @@ def glu(input: TensorLike, dim: int = -1) -> Tensor:
     >>> nn.functional.glu(cr.tensor([2.0, 0.0]))
     tensor([1.])
     """
-    x = F.asarray(input)
-    if x.shape[dim] % 2:
-        raise ShapeError("glu", "the axis must have an even number of elements", received=f"shape {x.shape}")
-    a, b = F.split(x, x.shape[dim] // 2, axis=dim)
+    a, b = _halves("glu", input, dim)
     return a * F.sigmoid(b)
+
+
+def swiglu(input: TensorLike, dim: int = -1) -> Tensor:
+    """``silu(a) * b`` for the halves a and b of an axis (Shazeer, arXiv 2002.05202).
+
+    >>> nn.functional.swiglu(cr.tensor([1.0, 2.0]))
+    tensor([1.4621172])
+    """
+    a, b = _halves("swiglu", input, dim)
+    return F.silu(a) * b
+
+
+def _halves(operation: str, x: TensorLike, dim: int) -> tuple[Tensor, ...]:
+    x = F.asarray(x)
+    if x.shape[dim] % 2:
+        raise ShapeError(operation, "the axis must have an even number of elements", received=f"shape {x.shape}")
+    return F.split(x, x.shape[dim] // 2, axis=dim)
 
 
 def hardshrink(input: TensorLike, lambd: float = 0.5) -> Tensor:

@@ -46,8 +46,8 @@ def rotary(input: TensorLike, offset: TensorLike = 0, base: float = 10000.0) -> 
         ShapeError: the number of features is odd.
 
     >>> nn.functional.rotary(cr.tensor([[1.0, 0.0], [1.0, 0.0]]))
-    tensor([[1.       , 0.       ],
-            [0.5403023, 0.84147096]])
+    tensor([[1.        , 0.        ],
+            [0.5403023 , 0.84147096]])
     """
     x = _check("rotary", input, None, offset)
     angles = _angles(x.shape[-2], offset, x.shape[-1], base)
