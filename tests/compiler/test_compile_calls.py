@@ -55,6 +55,15 @@ def test_results_of_each_kind():
     assert cr.compile(lambda n: n - 1)(3) == 2
 
 
+@pytest.mark.parametrize("wrap", [
+    lambda x: (x, {"a": x}), lambda x: (x, [x]), lambda x: (x, (x,)), lambda x: (x, ({}, x)), lambda x: ((), x),
+    lambda x: (None, x, (x, x)), lambda x: ({}, (x, 3)),
+])  # fmt: skip
+def test_results_nest_as_they_were_returned(wrap):
+    """Also where there are as many leaves as containers in the outermost one."""
+    assert repr(cr.compile(wrap)(ramp(2))) == repr(wrap(ramp(2)))
+
+
 def test_results_do_not_share_memory_with_arguments_or_each_other():
     array = np.zeros(3, np.float32)
     f = cr.compile(lambda x: (x, x))

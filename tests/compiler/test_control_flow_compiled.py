@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import both_modes
 import numpy as np
 import pytest
 from agree import Case, agree, check, loss_of
@@ -384,3 +385,22 @@ def test_cells_in_loops_agree(function):
 
 def _leaves(x: Any) -> list[Any]:
     return [leaf for part in x for leaf in _leaves(part)] if isinstance(x, (tuple, list)) else [x]
+
+
+def test_new_carries_are_written_over_old_ones_where_nothing_reads_these_any_more():
+    def copies(body, start):
+        step = cr.compile(lambda xs, c: cr.scan(body, c, xs))
+        xs = cr.asarray(np.random.default_rng(0).standard_normal((6, 3, 4)))
+        both_modes.same(cr.scan(body, start, xs), step(xs, start))
+        (loop,) = [s for s in step.programs[0].steps if s.kind == "scan"]
+        return sum(s.kind == "copy" for s in loop.bodies[0])
+
+    a, b = (cr.asarray(np.random.default_rng(i).standard_normal((3, 4))) for i in (1, 2))
+    w = cr.asarray(np.random.default_rng(3).standard_normal((4, 4)))
+    assert copies(lambda c, x: (cr.tanh(c) + x, c), a) == 0  # elementwise, and the old one is kept first
+    assert copies(lambda c, x: (c @ w + x, None), a) == 1  # a product reads all of the old one while it writes
+    assert copies(lambda c, x: ((cr.sin(c[0] @ w) + c[1], c[1] * x), c[0]), (a, b)) <= 1
+    copies(lambda c, x: ((c[1], c[0]), c[0] + x), (a, b))  # exchanged
+    copies(lambda c, x: ((c[0] + c[1], c[0] - c[1]), x), (a, b))  # each reads the other
+    copies(lambda c, x: (cr.flip(c, axis=0) + x, c), a)  # read in another order
+    copies(lambda c, x: (c + cr.sum(c) + x, c), a)

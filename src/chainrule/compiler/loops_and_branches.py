@@ -1,8 +1,8 @@
 """Loops and branches as steps: their bodies are steps too, run by the same driver.
 
-A carry lives in the buffer of the loop's result, from its first value to its last; a body makes the next one beside it,
-which is then copied over. Slices of what is scanned, and the places of stacked results, are buffers whose address
-moves on with the iteration.
+A carry lives in the buffer of the loop's result, from its first value to its last; a body writes the next one there, or
+beside it and copies it over, if the old one is still read. Slices of what is scanned, and the places of stacked results,
+are buffers whose address moves on with the iteration.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def _next(
     outer: GraphSchedule, graph: Graph, given: list[Buffer], carries: list[Buffer],
     others: list[Buffer | None], body: list[Step],
 ) -> None:  # fmt: skip
-    """The steps of a body: the next carries beside the old ones, then in place of them."""
+    """The steps of a body: the next carries in place of the old ones, or beside them and then in place of them."""
     n = len(carries)
-    made = outer.schedule.graph(graph, given, [None] * n + others, body)
+    made = outer.schedule.graph(graph, given, [None] * n + others, body, carries=carries)
     for carry, value in zip(carries, made[:n], strict=True):
         if value is not carry:
             outer.copy(carry, value, body)

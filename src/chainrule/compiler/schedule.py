@@ -149,7 +149,7 @@ class Schedule:
 
     def graph(
         self, graph: Graph, inputs: Sequence[Buffer], outputs: Sequence[Buffer | None], into: list[Step],
-        commit: Commit | None = None,
+        commit: Commit | None = None, carries: Sequence[Buffer] = (),
     ) -> list[Buffer]:  # fmt: skip
         """Append the steps of a graph.
 
@@ -159,11 +159,12 @@ class Schedule:
             outputs: where each output is to be; None where it does not matter.
             into: the steps.
             commit: for the outermost graph, which outputs are new values of cells.
+            carries: for the body of a loop, the memory of what its first outputs take the place of.
 
         Returns:
             the buffer of each output.
         """
-        return GraphSchedule(self, graph, inputs, outputs, commit).steps(into)
+        return GraphSchedule(self, graph, inputs, outputs, commit, carries).steps(into)
 
 
 class Commit:
@@ -179,7 +180,7 @@ class GraphSchedule:
 
     def __init__(
         self, schedule: Schedule, graph: Graph, inputs: Sequence[Buffer], outputs: Sequence[Buffer | None],
-        commit: Commit | None,
+        commit: Commit | None, carries: Sequence[Buffer] = (),
     ) -> None:  # fmt: skip
         self.schedule = schedule
         self.ops = Ops(graph)
@@ -196,7 +197,13 @@ class GraphSchedule:
             self.results.append(root)
         self.targets = list(outputs)
         self.commit = commit
+        self.carries = carries
         self.clusters = clusters(self.ops)
+        if carries:  # what keeps an old carry is done before a new one is written over it
+            given = set(graph.inputs)
+            self.clusters.sort(key=lambda c: any(op.name != "alias" or op.inputs[0].root not in given for op in c.ops))
+            for number, cluster in enumerate(self.clusters):
+                cluster.number = number
         self._find_uses()
 
     def _find_uses(self) -> None:
@@ -268,13 +275,28 @@ class GraphSchedule:
                 direct[value] = home
         return direct
 
+    def _renewed(self) -> dict[Value, Buffer]:
+        """New carries that can be written over the old ones, since nothing reads these any more."""
+        entry = {buffer: value for value, buffer in self.place.items()}
+        found: dict[Value, Buffer] = {}
+        for value, home in zip(self.results, self.carries, strict=False):
+            cluster, old = self.made.get(value), entry[home]
+            if cluster is None or cluster.kind not in ("loop", "product") or cluster.reductions:
+                continue
+            readers = self.readers.get(old, [])
+            if cluster.members.get(value) != FULL or any(reader.number > cluster.number for reader in readers):
+                continue
+            if cluster not in readers or (cluster.kind == "loop" and _reads_in_place(cluster, old)):
+                found[value] = home
+        return found
+
     # --- steps --------------------------------------------------------------------------------------------
 
     def steps(self, into: list[Step]) -> list[Buffer]:
         """Append all steps; return the buffers of the outputs."""
         deferred = self._deferred()
         late = [c for c in self.clusters if c in deferred]
-        direct = self._direct(late) if self.commit else {}
+        direct = self._direct(late) if self.commit else self._renewed()
         for root, target in zip(self.results, self.targets, strict=True):
             if target is not None and root in self.made and root not in direct:
                 self.place[root] = target
