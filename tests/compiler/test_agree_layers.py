@@ -179,11 +179,24 @@ RECURRENT: list[tuple[str, tuple, dict, list[Any]]] = [
     ("LSTMCell", (3, 5), {}, [(2, 3)]),
     ("GRUCell", (3, 5), {}, [(3,), (5,)]),
 ]
+ATTENTION: list[tuple[str, tuple, dict, list[Any]]] = [
+    ("MultiheadAttention", (8, 2, 0.3), {}, [(2, 5, 8), (2, 7, 8), (2, 7, 8)]),
+    ("MultiheadAttention", (8, 2), {"kdim": 3, "add_bias_kv": True, "add_zero_attn": True}, [(5, 8), (7, 3), (7, 8)]),
+    ("MultiheadAttention", (16, 4), {"num_kv_heads": 2, "rotary": nn.RotaryEmbedding(4)}, [(2, 5, 16)] * 3),
+    ("RotaryEmbedding", (8,), {}, [(2, 3, 5, 8)]),
+    ("SinusoidalPositions", (8,), {}, [(2, 5, 8)]),
+    ("SwiGLU", (5, 7), {}, [(2, 3, 5)]),
+    ("TransformerEncoderLayer", (8, 2, 17), {}, [(2, 5, 8)]),
+    ("TransformerDecoderLayer", (8, 2, 17), {"norm_first": True, "bias": False}, [(2, 5, 8), (2, 3, 8)]),
+    ("TransformerEncoder", (nn.TransformerEncoderLayer(8, 4, 9), 2), {}, [(2, 5, 8)]),
+    ("TransformerDecoder", (nn.TransformerDecoderLayer(8, 2, 9, 0.0, "gelu"), 2), {}, [(2, 5, 8), (2, 3, 8)]),
+    ("Transformer", (8, 2, 1, 1, 9), {}, [(2, 5, 8), (2, 3, 8)]),
+]
 GROUPS = {
     "activations": ACTIVATIONS, "shapes": SHAPES, "norms": NORMS, "convolutions": CONVOLUTIONS, "windows": WINDOWS,
-    "distances": DISTANCES, "recurrent": RECURRENT,
+    "distances": DISTANCES, "recurrent": RECURRENT, "attention": ATTENTION,
 }  # fmt: skip
-CONTAINERS = {"Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"}
+CONTAINERS = {"KVCache", "Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"}
 
 
 def inputs_of(shapes: list[Any], dtype: str) -> list[np.ndarray]:

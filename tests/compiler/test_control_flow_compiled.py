@@ -398,6 +398,7 @@ def test_new_carries_are_written_over_old_ones_where_nothing_reads_these_any_mor
     a, b = (cr.asarray(np.random.default_rng(i).standard_normal((3, 4))) for i in (1, 2))
     w = cr.asarray(np.random.default_rng(3).standard_normal((4, 4)))
     assert copies(lambda c, x: (cr.tanh(c) + x, c), a) == 0  # elementwise, and the old one is kept first
+    assert copies(lambda c, x: (c + x @ w, None), a) == 0  # added where the product is finished
     assert copies(lambda c, x: (c @ w + x, None), a) == 1  # a product reads all of the old one while it writes
     assert copies(lambda c, x: ((cr.sin(c[0] @ w) + c[1], c[1] * x), c[0]), (a, b)) <= 1
     copies(lambda c, x: ((c[1], c[0]), c[0] + x), (a, b))  # exchanged

@@ -145,9 +145,7 @@ NORMS = [
 CONVOLUTIONS = [
     *of_axes("Conv", 2, 3, 2, size=lambda n: n - 1, parameters=lambda d: 3 * 2 * 2**d + 3),
     *of_axes("Conv", 2, 4, 2, size=lambda n: n, parameters=lambda d: 4 * 2**d, padding="same", groups=2, bias=False),
-    *of_axes(
-        "Conv", 2, 3, 3, size=lambda n: n, parameters=lambda d: 6 * 3**d + 3, padding=1, padding_mode="replicate"
-    ),
+    *of_axes("Conv", 2, 3, 3, size=lambda n: n, parameters=lambda d: 6 * 3**d + 3, padding=1, padding_mode="replicate"),
     Row("Conv2d", (4, 4, 3), [(1, 3, 4, 4)], (1, 3, 4, 4), 4 * 9 + 4, {"groups": 4, "padding": 1}),  # depthwise
     *of_axes("ConvTranspose", 2, 3, 2, size=lambda n: 2 * n, parameters=lambda d: 6 * 2**d + 3, stride=2),
     *of_axes("ConvTranspose", 2, 4, 2, size=lambda n: n + 1, parameters=lambda d: 4 * 2**d + 4, groups=2),
@@ -185,6 +183,24 @@ RECURRENT = [
     Row("LSTMCell", (2, 3), [(2, 2)], [(2, 3), (2, 3)], 84),
     Row("GRUCell", (2, 3), [(2, 2), (2, 3)], (2, 3), 63),
 ]
+SEQUENCES: list[Any] = [(2, 3, 4)]
+SHORT: Shape = (1, 2, 2)
+ATTENTION = [
+    Row("MultiheadAttention", (4, 2), SEQUENCES * 3, [(2, 3, 4), (2, 3, 3)], 80),
+    Row("MultiheadAttention", (2, 2, 0.4), [SHORT] * 3, [SHORT, (1, 2, 4)], 24 + 4, {
+        "add_bias_kv": True, "add_zero_attn": True}, random=True),
+    Row("MultiheadAttention", (4, 2), SEQUENCES * 3, [(2, 3, 4), (2, 3, 3)], 48, {
+        "num_kv_heads": 1, "rotary": nn.RotaryEmbedding(2), "bias": False}),
+    Row("RotaryEmbedding", (4,), SEQUENCES, (2, 3, 4)),
+    Row("SinusoidalPositions", (4,), SEQUENCES, (2, 3, 4)),
+    Row("SwiGLU", (4, 3), SEQUENCES, (2, 3, 4), 36),
+    Row("TransformerEncoderLayer", (2, 1, 3), [SHORT], SHORT, 49, random=True),
+    Row("TransformerDecoderLayer", (2, 1, 3, 0.0, "gelu"), [SHORT, SHORT], SHORT, 48 + 17 + 12, {"norm_first": True}),
+    Row("TransformerEncoder", (nn.TransformerEncoderLayer(2, 1, 1), 2), [SHORT], SHORT, 2 * 39, random=True),
+    Row("TransformerDecoder", (nn.TransformerDecoderLayer(2, 1, 1), 1), [SHORT, SHORT], SHORT, 67, random=True),
+    Row("Transformer", (2, 1, 1, 1, 1, 0.0, "gelu"), [SHORT, SHORT], SHORT, 39 + 67 + 8),
+]  # fmt: skip
 ROWS = [
     *ACTIVATIONS, *SHAPES, *EMBEDDINGS, *DROPOUTS, *NORMS, *CONVOLUTIONS, *POOLS, *PADS, *RESAMPLING, *RECURRENT,
+    *ATTENTION,
 ]  # fmt: skip

@@ -12,8 +12,8 @@ from table_of_layers import ROWS
 import chainrule as cr
 from chainrule import nn
 
-# Without a forward pass of their own: tested in test_containers.py and test_module.py.
-CONTAINERS = {"Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList"}
+# Without a forward pass of their own: tested in test_containers.py, test_module.py and test_attention.py.
+CONTAINERS = {"KVCache", "Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList"}
 every_layer = pytest.mark.parametrize("row", ROWS, ids=str)
 
 

@@ -70,6 +70,7 @@ DOCUMENTED = {
     "one_hot": "tensor num_classes",
     "pairwise_distance": "x1 x2 p eps keepdim",
     "prelu": "input weight",
+    "scaled_dot_product_attention": "query key value attn_mask dropout_p is_causal scale enable_gqa",
     "softplus": "input beta threshold",
     "softshrink": "input lambd",
     **{f"conv{d}d": "input weight bias stride padding dilation groups" for d in (1, 2, 3)},

@@ -40,6 +40,7 @@ class Call:
 
 
 def record(call: Call, inputs: tuple[Tensor, ...], outputs: list[Tensor], level: int) -> list[Tensor]:
+    """Return the outputs as recorded: made by ``call`` from the inputs, at a level."""
     edge = Edge(call, inputs, {}, tuple(o.value for o in outputs), next_number(), several=True)
     return [
         Tensor(o.value, edge, i, level) if o.dtype in dtypes.INEXACT else Tensor(o.value) for i, o in enumerate(outputs)

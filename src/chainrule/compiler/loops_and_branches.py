@@ -1,8 +1,8 @@
 """Loops and branches as steps: their bodies are steps too, run by the same driver.
 
 A carry lives in the buffer of the loop's result, from its first value to its last; a body writes the next one there, or
-beside it and copies it over, if the old one is still read. Slices of what is scanned, and the places of stacked results,
-are buffers whose address moves on with the iteration.
+beside it and copies it over, if the old one is still read. Slices of what is scanned, and the places of stacked
+results, are buffers whose address moves on with the iteration.
 """
 
 from __future__ import annotations

@@ -286,7 +286,8 @@ class GraphSchedule:
             readers = self.readers.get(old, [])
             if cluster.members.get(value) != FULL or any(reader.number > cluster.number for reader in readers):
                 continue
-            if cluster not in readers or (cluster.kind == "loop" and _reads_in_place(cluster, old)):
+            factors = cluster.ops[0].inputs if cluster.kind == "product" else ()
+            if all(v.root is not old for v in factors) and _reads_in_place(cluster, old):
                 found[value] = home
         return found
 

@@ -318,6 +318,11 @@ def conv_transpose(
         (n - 1) * s - sum(p) + dil * (k - 1) + 1 + e
         for n, s, p, dil, k, e in zip(x.shape[1:-1], stride, pairs, dilation, kernel, extra, strict=True)
     ]
+    if min(sizes, default=0) < 0:
+        raise ShapeError(
+            "conv_transpose", "the padding is larger than the result",
+            received=f"image {x.shape[1:-1]}, kernel {kernel}, padding {padding}",
+        )  # fmt: skip
     spare = [e // s for e, s in zip(extra, stride, strict=True)]
     if any(spare):  # whole strides of zeros, so that the convolution back has as many windows as x has places
         x = pad(x, [(0, 0), *((0, n) for n in spare), (0, 0)])

@@ -56,6 +56,10 @@ def flatten(x: TensorLike, start_axis: int = 0, end_axis: int = -1) -> Tensor:
     if x.ndim == 0:
         return reshape(x, (1,))
     first, last = check_axis("flatten", start_axis, x.ndim), check_axis("flatten", end_axis, x.ndim)
+    if first > last:
+        raise ArgumentError(
+            "flatten", "the first axis comes before the last", received=f"axes {start_axis}, {end_axis}"
+        )
     joined = math.prod(x.shape[first : last + 1])
     return reshape(x, (*x.shape[:first], joined, *x.shape[last + 1 :]))
 
@@ -285,6 +289,8 @@ def pad(x: TensorLike, widths: Sequence[Any] | int, mode: str = "constant", valu
     """
     x = asarray(x)
     pairs = _pairs(x.ndim, widths)
+    if any(n + a + b < 0 for n, (a, b) in zip(x.shape, pairs, strict=True)):
+        raise ShapeError("pad", "more is cut off than there is", received=f"shape {x.shape}, widths {widths}")
     if mode == "constant":
         fill = asarray(value, x.dtype)
         return layout.pad(x, fill, widths=tuple((a, b, 0) for a, b in pairs)) if any(map(any, pairs)) else x

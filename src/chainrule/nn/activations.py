@@ -106,6 +106,7 @@ class PReLU(Module):
     """
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: Any = None) -> None:
+        self.num_parameters, self.init = num_parameters, init
         self.weight = parameter((num_parameters,), constant(init), dtype)
 
     def forward(self, x: TensorLike) -> Tensor:
@@ -114,4 +115,4 @@ class PReLU(Module):
 
     def extra_repr(self) -> str:
         """How many weights there are."""
-        return f"num_parameters={self.weight.size}"
+        return f"num_parameters={self.num_parameters}"

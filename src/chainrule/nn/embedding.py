@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import functions as F
 from ..autodiff import take_rows
+from ..dtypes import SIGNED
 from ..errors import ArgumentError, IndexOutOfRangeError, ShapeError
 from ..functions.shaping import take_slice
 from ..tensor import Parameter, Tensor, TensorLike
@@ -33,7 +34,10 @@ def embedding(input: TensorLike, weight: TensorLike, padding_idx: int | None = N
     >>> nn.functional.embedding(cr.tensor([1]), cr.tensor([[1.0], [2.0]]))
     tensor([[2.]])
     """
-    index, weight = F.asarray(input), F.asarray(weight)
+    index, weight = F.asarray(input), _matrix("embedding", weight)
+    _check_padding("embedding", weight.shape[0], padding_idx)
+    if index.dtype in SIGNED:  # -1 is not the last row
+        index = F.where(index < 0, -weight.shape[0] - 1, index.astype("int64"))
     try:
         rows = take_rows(weight, index) if sparse else F.take(weight, index, axis=0)
     except IndexOutOfRangeError as error:
@@ -108,8 +112,7 @@ def embedding_bag(
 
 
 def _check_bags(index: Tensor, offsets: TensorLike | None, mode: str, factors: TensorLike | None) -> None:
-    if mode not in ("sum", "mean", "max"):
-        raise ArgumentError("embedding_bag", "mode is sum, mean or max", received=repr(mode))
+    _check_mode("embedding_bag", mode)
     if (index.ndim, offsets is None) not in ((2, True), (1, False)):
         raise ArgumentError(
             "embedding_bag", "needs indices (B, n), or indices (L,) and offsets (B,)",
@@ -120,6 +123,11 @@ def _check_bags(index: Tensor, offsets: TensorLike | None, mode: str, factors: T
     if factors is not None and F.asarray(factors).shape != index.shape:
         shapes = f"{F.asarray(factors).shape} and {index.shape}"
         raise ShapeError("embedding_bag", "one factor for each index", received=f"shapes {shapes}")
+
+
+def _check_mode(operation: str, mode: str) -> None:
+    if mode not in ("sum", "mean", "max"):
+        raise ArgumentError(operation, "mode is sum, mean or max", received=repr(mode))
 
 
 def _by_offsets(
@@ -233,6 +241,7 @@ class EmbeddingBag(Module):
         dtype: Any = None,
     ) -> None:
         self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
+        _check_mode("EmbeddingBag", mode)
         self.mode, self.sparse, self.include_last_offset = mode, sparse, include_last_offset
         self.weight = _table(type(self).__name__, num_embeddings, embedding_dim, padding_idx, dtype)
 
@@ -269,14 +278,18 @@ class EmbeddingBag(Module):
 
 
 def _table(operation: str, rows: int, size: int, padding_idx: int | None, dtype: Any) -> Parameter:
-    if padding_idx is not None and not -rows <= padding_idx < rows:
-        raise ArgumentError(operation, f"padding_idx is one of the {rows} rows", received=repr(padding_idx))
+    _check_padding(operation, rows, padding_idx)
 
     def rule(shape: tuple[int, ...], dtype: Any, generator: F.Generator) -> Tensor:
         table = F.normal(shape, dtype=dtype, generator=generator)
         return table if padding_idx is None else table.at[padding_idx].set(0.0)
 
     return init.parameter((rows, size), rule, dtype)
+
+
+def _check_padding(operation: str, rows: int, padding_idx: int | None) -> None:
+    if padding_idx is not None and not -rows <= padding_idx < rows:
+        raise ArgumentError(operation, f"padding_idx is one of the {rows} rows", received=repr(padding_idx))
 
 
 def _matrix(operation: str, embeddings: TensorLike) -> Tensor:

@@ -117,7 +117,9 @@ def bilinear(input1: TensorLike, input2: TensorLike, weight: TensorLike, bias: T
     >>> nn.functional.bilinear(cr.ones((1, 2)), cr.ones((1, 3)), cr.ones((4, 2, 3))).shape
     (1, 4)
     """
-    y = F.einsum("...i,oij,...j->...o", input1, weight, input2)
+    weight = F.asarray(weight)
+    x1, x2 = (same_dtype("bilinear", x, weight) for x in (input1, input2))
+    y = F.einsum("...i,oij,...j->...o", x1, weight, x2)
     return y if bias is None else y + bias
 
 
@@ -184,9 +186,9 @@ def swiglu(input: TensorLike, dim: int = -1) -> Tensor:
 
 def _halves(operation: str, x: TensorLike, dim: int) -> tuple[Tensor, ...]:
     x = F.asarray(x)
-    if x.shape[dim] % 2:
-        raise ShapeError(operation, "the axis must have an even number of elements", received=f"shape {x.shape}")
-    return F.split(x, x.shape[dim] // 2, axis=dim)
+    if not -x.ndim <= dim < x.ndim or x.shape[dim] % 2:
+        raise ShapeError(operation, f"needs an even number of elements in axis {dim}", received=f"shape {x.shape}")
+    return F.split(x, [x.shape[dim] // 2] * 2, axis=dim)
 
 
 def hardshrink(input: TensorLike, lambd: float = 0.5) -> Tensor:
@@ -238,7 +240,7 @@ def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: fl
     >>> nn.functional.pad(cr.ones((2, 2)), (1, 0)).shape
     (2, 3)
     """
-    x, widths = F.asarray(input), list(pad)
+    x, widths = F.asarray(input), list(pad) if isinstance(pad, Sequence) else [pad]
     if len(widths) % 2 or len(widths) > 2 * x.ndim or any(not isinstance(w, int) for w in widths):
         raise ArgumentError(
             "pad",

@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import functions as F
 from ..dtypes import as_dtype
+from ..functions.checks import as_shape
 from ..functions.random import on_manual_seed
 from ..tensor import Parameter, Tensor
 
@@ -100,9 +101,13 @@ def parameter(shape: tuple[int, ...], rule: Rule, dtype: Any = None) -> Paramete
         rule: ``rule(shape, dtype, generator)``, such as `uniform` gives.
         dtype: float32 unless said otherwise.
 
+    Raises:
+        ArgumentError: a size is negative, or no whole number.
+
     >>> nn.init.parameter((2, 2), nn.init.eye())
     Parameter(tensor([[1., 0.],
             [0., 1.]]))
     """
     dtype = as_dtype("float32" if dtype is None else dtype)
-    return Parameter(Initial(tuple(shape), rule, dtype), shape=tuple(shape), dtype=dtype)
+    shape = as_shape("parameter", shape)
+    return Parameter(Initial(shape, rule, dtype), shape=shape, dtype=dtype)

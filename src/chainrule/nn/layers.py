@@ -12,7 +12,12 @@ from ..tensor import Tensor, TensorLike
 from . import functional, init
 from .module import Module
 from .pooling import Window
-from .windows import same_dtype
+from .windows import batch_of_images, same_dtype
+
+
+def _by_inputs(fan_in: int) -> init.Rule:
+    """Uniform in ``+-1 / sqrt(fan_in)``."""
+    return lambda *how: init.uniform(1 / math.sqrt(fan_in) if fan_in else 0.0)(*how)
 
 
 class Identity(Module):
@@ -47,7 +52,7 @@ class Linear(Module):
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None) -> None:
         self.in_features = in_features
         self.out_features = out_features
-        rule = init.uniform(1 / math.sqrt(in_features) if in_features else 0.0)
+        rule = _by_inputs(in_features)
         self.weight = init.parameter((out_features, in_features), rule, dtype)
         self.bias = init.parameter((out_features,), rule, dtype) if bias else None
 
@@ -71,7 +76,7 @@ class Bilinear(Module):
         self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, dtype: Any = None
     ) -> None:
         self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
-        rule = init.uniform(1 / math.sqrt(in1_features))
+        rule = _by_inputs(in1_features)
         self.weight = init.parameter((out_features, in1_features, in2_features), rule, dtype)
         self.bias = init.parameter((out_features,), rule, dtype) if bias else None
 
@@ -102,14 +107,15 @@ class _Conv(Window):
         self.kernel_size = spread(kind, kernel_size, self.d, "kernel_size", 1)
         first, last = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (first, *self.kernel_size, last // groups)
-        rule = init.uniform(1 / math.sqrt(math.prod(shape[1:])))
+        rule = _by_inputs(math.prod(shape[1:]))
         self.weight = init.parameter(shape, rule, dtype)
         self.bias = init.parameter((out_channels,), rule, dtype) if bias else None
 
     def extra_repr(self) -> str:
         """Sizes, and what is not usual."""
         usual = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, "groups": 1}
-        extra = "".join(f", {k}={self.__dict__[k]}" for k, v in usual.items() if self.__dict__.get(k, v) != v)
+        given = {k: self.__dict__.get(k, v) for k, v in usual.items()}
+        extra = "".join(f", {k}={v}" for k, v in given.items() if v not in (usual[k], (usual[k],) * self.d))
         return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}{extra}"
 
 
@@ -128,21 +134,24 @@ class _Convolution(_Conv):
         dtype: Any = None,
     ) -> None:
         self._setup(in_channels, out_channels, kernel_size, groups, bias, dtype)
-        self.stride, self.padding, self.dilation = stride, padding, dilation
+        kind = type(self).__name__
+        self.stride, self.dilation = (
+            spread(kind, value, self.d, name, 1) for value, name in ((stride, "stride"), (dilation, "dilation"))
+        )
+        pad_pairs(kind, padding, self.kernel_size, self.stride, self.dilation, self.kernel_size)
+        self.padding = padding
         if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
-            raise ArgumentError(
-                type(self).__name__, "padding_mode is zeros, reflect, replicate or circular", received=padding_mode
-            )
+            raise ArgumentError(kind, "padding_mode is zeros, reflect, replicate or circular", received=padding_mode)
         self.padding_mode = padding_mode
 
     def forward(self, x: TensorLike) -> Tensor:
         """(N, spatial..., C) -> (N, spatial..., O)."""
         weight, padding = self.weight, self.padding
         if self.padding_mode != "zeros":
-            x = same_dtype(type(self).__name__, x, weight)
+            kind = type(self).__name__
+            x = batch_of_images(kind, same_dtype(kind, x, weight), self.d)
             ones = (1,) * self.d
-            dilation = spread(type(self).__name__, self.dilation, self.d, "dilation", 1)
-            pairs = pad_pairs(type(self).__name__, padding, self.kernel_size, ones, dilation, x.shape[1:-1])
+            pairs = pad_pairs(kind, padding, self.kernel_size, ones, self.dilation, x.shape[1:-1])
             x, padding = F.pad(x, ((0, 0), *pairs, (0, 0)), self.padding_mode), 0
         return self._function("conv")(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
@@ -197,7 +206,11 @@ class _ConvolutionTranspose(_Conv):
         dtype: Any = None,
     ) -> None:
         self._setup(in_channels, out_channels, kernel_size, groups, bias, dtype)
-        self.stride, self.padding, self.output_padding, self.dilation = stride, padding, output_padding, dilation
+        given = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation}
+        self.stride, self.padding, self.output_padding, self.dilation = (
+            spread(type(self).__name__, value, self.d, name, name in ("stride", "dilation"))
+            for name, value in given.items()
+        )
 
     def forward(self, x: TensorLike) -> Tensor:
         """(N, spatial..., C) -> (N, spatial..., O)."""

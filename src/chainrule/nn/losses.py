@@ -12,6 +12,7 @@ from .. import functions as F
 from ..dtypes import FLOATING, INTEGER
 from ..errors import ArgumentError, DTypeError, IndexOutOfRangeError, ShapeError
 from ..tensor import Tensor, TensorLike, operand, promote
+from .normalizing import narrowed, widened
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "gaussian_nll_loss", "huber_loss",
@@ -73,6 +74,8 @@ def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", d
     >>> nn.functional.huber_loss(cr.tensor([0.0, 0.0]), cr.tensor([1.0, 3.0]), reduction="none")
     tensor([0.5, 2.5])
     """
+    if delta <= 0:
+        raise ArgumentError("huber_loss", "delta is positive", received=repr(delta))
     x, y = same_shapes("huber_loss", input, target)
     d = F.abs(x - y)
     return reduced("huber_loss", F.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)), reduction)
@@ -84,6 +87,8 @@ def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean
     >>> nn.functional.smooth_l1_loss(cr.tensor([0.0]), cr.tensor([3.0]))
     tensor(2.5)
     """
+    if beta < 0:
+        raise ArgumentError("smooth_l1_loss", "beta is not negative", received=repr(beta))
     if beta == 0:
         return l1_loss(input, target, reduction)
     return huber_loss(input, target, reduction, beta) / beta
@@ -286,7 +291,7 @@ def nll_loss(
     """
     x, y = operand(input, True), F.asarray(target)
     check_labels("nll_loss", x, y)
-    return _nll("nll_loss", x, y, weight, ignore_index, reduction)
+    return narrowed(_nll("nll_loss", widened(x), y, weight, ignore_index, reduction), x)
 
 
 def _nll(
@@ -298,7 +303,7 @@ def _nll(
     label = F.where(counted, target, 0)
     factor = counted.astype(x.dtype)
     loss = log_sum - (picked(operation, x, label) - peak)
-    weights = _class_weights(operation, weight, x)
+    weights = class_weights(operation, weight, x)
     if weights is not None:
         factor = factor * F.take(weights, label, axis=0)
     loss = loss * factor
@@ -310,7 +315,7 @@ def _nll(
     return F.sum(loss) / F.sum(factor) if reduction == "mean" else reduced(operation, loss, reduction)
 
 
-def _class_weights(operation: str, weight: TensorLike | None, x: Tensor) -> Tensor | None:
+def class_weights(operation: str, weight: TensorLike | None, x: Tensor) -> Tensor | None:
     if weight is None:
         return None
     weights = F.asarray(weight, x.dtype)
@@ -355,15 +360,15 @@ def cross_entropy(
     of_labels = y.dtype not in FLOATING or y.shape != x.shape
     if of_labels:
         check_labels("cross_entropy", x, y)
+    given, x = x, widened(x)
     peak = F.max(x.detach(), axis=-1)
     log_sum = F.log(F.sum(F.exp(x - F.expand_dims(peak, -1)), axis=-1))
     if of_labels:
-        return _nll("cross_entropy", x, y, weight, ignore_index, reduction, label_smoothing, peak, log_sum)
+        loss = _nll("cross_entropy", x, y, weight, ignore_index, reduction, label_smoothing, peak, log_sum)
+        return narrowed(loss, given)
     y = y.astype(x.dtype)
     if label_smoothing:
         y = y * (1 - label_smoothing) + label_smoothing / x.shape[-1]
-    weights = _class_weights("cross_entropy", weight, x)
+    weights = class_weights("cross_entropy", weight, x)
     loss = _spread(x, y if weights is None else y * weights, peak, log_sum)
-    if reduction == "mean":
-        return F.sum(loss) / max(loss.size, 1)
-    return reduced("cross_entropy", loss, reduction)
+    return narrowed(reduced("cross_entropy", loss, reduction), given)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from .. import functions as F
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Tensor, TensorLike, operands
-from .losses import check_labels, cross_entropy, picked, reduced, same_shapes
+from .losses import check_labels, class_weights, cross_entropy, picked, reduced, same_shapes
 from .normalizing import normalize
 
 __all__ = [
@@ -236,7 +236,8 @@ def multi_margin_loss(
     terms = lead if p == 1 else F.square(lead)
     other = F.expand_dims(y, -1) != F.arange(x.shape[-1])
     loss = F.sum(F.where(other, terms, 0.0), axis=-1) / x.shape[-1]
-    loss = loss if weight is None else loss * F.take(F.asarray(weight, x.dtype), y, axis=0)
+    weights = class_weights("multi_margin_loss", weight, x)
+    loss = loss if weights is None else loss * F.take(weights, y, axis=0)
     return reduced("multi_margin_loss", loss, reduction)
 
 

@@ -284,9 +284,10 @@ class MultiheadAttention(Module):
         return found[0], found[1], [F.concat(pair, axis=-1) for pair in zip(masks, free, strict=True)]
 
     def extra_repr(self) -> str:
-        """Sizes."""
-        few = f", num_kv_heads={self.num_kv_heads}" if self.num_kv_heads != self.num_heads else ""
-        return f"{self.embed_dim}, {self.num_heads}{few}"
+        """Sizes, and what is not usual."""
+        usual = {"dropout": 0.0, "num_kv_heads": self.num_heads, "kdim": self.embed_dim, "vdim": self.embed_dim}
+        extra = "".join(f", {k}={self.__dict__[k]}" for k, v in usual.items() if self.__dict__[k] != v)
+        return f"{self.embed_dim}, {self.num_heads}{extra}"
 
 
 def sequences_are_batch_first(operation: str, batch_first: bool) -> None:
@@ -294,5 +295,5 @@ def sequences_are_batch_first(operation: str, batch_first: bool) -> None:
     if not batch_first:
         raise ArgumentError(
             operation, "sequences are batch first, (N, T, E)", received="batch_first=False",
-            fix="swap the first two axes of the inputs: x.swapaxes(0, 1)",
+            fix="swap the first two axes of the inputs: cr.swapaxes(x, 0, 1)",
         )  # fmt: skip

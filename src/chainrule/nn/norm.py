@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functions as F
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..tensor import Cell, Tensor, TensorLike
 from . import functional, init
 from .module import Module
+from .normalizing import trailing_shape
 from .windows import same_dtype
 
 
@@ -27,6 +28,7 @@ class _BatchNorm(Module):
         bias: bool = True,
     ) -> None:
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
         self.weight = init.parameter((num_features,), init.constant(1.0), dtype) if affine else None
         self.bias = init.parameter((num_features,), init.constant(0.0), dtype) if affine and bias else None
         self.running_mean = Cell(F.zeros((num_features,), dtype)) if track_running_stats else None
@@ -164,8 +166,8 @@ class LayerNorm(Module):
         bias: bool = True,
         dtype: Any = None,
     ) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        self.normalized_shape, self.eps = shape, eps
+        self.normalized_shape = shape = trailing_shape("LayerNorm", normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
         self.weight = init.parameter(shape, init.constant(1.0), dtype) if elementwise_affine else None
         self.bias = init.parameter(shape, init.constant(0.0), dtype) if elementwise_affine and bias else None
 
@@ -190,8 +192,8 @@ class RMSNorm(Module):
     def __init__(
         self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True, dtype: Any = None
     ) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        self.normalized_shape, self.eps = shape, eps
+        self.normalized_shape = shape = trailing_shape("RMSNorm", normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
         self.weight = init.parameter(shape, init.constant(1.0), dtype) if elementwise_affine else None
 
     def forward(self, x: TensorLike) -> Tensor:
@@ -222,7 +224,9 @@ class GroupNorm(Module):
         *,
         bias: bool = True,
     ) -> None:
-        self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
+        if num_groups < 1 or num_channels % num_groups:
+            raise ArgumentError("GroupNorm", f"{num_groups} groups do not divide {num_channels} channels")
+        self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
         self.weight = init.parameter((num_channels,), init.constant(1.0), dtype) if affine else None
         self.bias = init.parameter((num_channels,), init.constant(0.0), dtype) if affine and bias else None
 
@@ -230,6 +234,12 @@ class GroupNorm(Module):
         """(N, ..., C) -> (N, ..., C)."""
         if self.weight is not None:
             x = same_dtype("GroupNorm", x, self.weight)
+        x = F.asarray(x)
+        if x.shape[-1:] != (self.num_channels,):
+            raise ShapeError(
+                "GroupNorm", f"needs {self.num_channels} channels in the last axis", received=f"shape {x.shape}",
+                fix="channels are last here",
+            )  # fmt: skip
         return functional.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from .. import functions as F
+from ..dtypes import HALF
 from ..errors import ArgumentError, ShapeError
+from ..functions.checks import as_shape
 from ..tensor import Cell, Tensor, TensorLike
 
 __all__ = [
@@ -16,12 +18,23 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _affine(x: Tensor, weight: TensorLike | None, bias: TensorLike | None) -> Tensor:
-    x = x if weight is None else x * weight
-    return x if bias is None else x + bias
+def widened(x: Tensor) -> Tensor:
+    """16-bit floats as float32: squares of a few hundred, and sums of many, are beyond what float16 can hold."""
+    return F.astype(x, "float32") if x.dtype in HALF else x
+
+
+def narrowed(y: Tensor, like: Tensor) -> Tensor:
+    """What was computed of ``widened(like)``, in the dtype of ``like``."""
+    return F.astype(y, like.dtype) if like.dtype in HALF else y
+
+
+def _affine(y: Tensor, weight: TensorLike | None, bias: TensorLike | None, like: Tensor) -> Tensor:
+    y = y if weight is None else y * weight
+    return narrowed(y if bias is None else y + bias, like)
 
 
 def _standardized(x: Tensor, axes: Any, eps: float) -> Tensor:
+    x = widened(x)
     centered = x - F.mean(x, axis=axes, keepdims=True)
     return centered * F.rsqrt(F.mean(centered * centered, axis=axes, keepdims=True) + eps)
 
@@ -52,7 +65,8 @@ def batch_norm(
     """
     x = F.asarray(input)
     if not training and running_mean is not None and running_var is not None:
-        return _affine((x - running_mean) * F.rsqrt(F.asarray(running_var) + eps), weight, bias)
+        mean, var = (widened(F.asarray(cell)) for cell in (running_mean, running_var))
+        return _affine((widened(x) - mean) * F.rsqrt(var + eps), weight, bias, x)
     axes = tuple(range(x.ndim - 1))
     n = math.prod(x.shape[:-1])
     if n == 1 and training:
@@ -62,13 +76,14 @@ def batch_norm(
             received=f"shape {x.shape}",
             fix="use a larger batch (drop_last=True for a last one of size 1), or model.eval()",
         )
-    mean = F.mean(x, axis=axes)
-    centered = x - mean
+    wide = widened(x)
+    mean = F.mean(wide, axis=axes)
+    centered = wide - mean
     var = F.mean(centered * centered, axis=axes)
     if training and running_mean is not None and running_var is not None:
         _move(running_mean, mean, momentum)
         _move(running_var, var * (n / max(n - 1, 1)), momentum)
-    return _affine(centered * F.rsqrt(var + eps), weight, bias)
+    return _affine(centered * F.rsqrt(var + eps), weight, bias, x)
 
 
 def layer_norm(
@@ -90,7 +105,7 @@ def layer_norm(
     tensor([-1.,  1.])
     """
     x, shape = _trailing("layer_norm", input, normalized_shape)
-    return _affine(_standardized(x, tuple(range(x.ndim - len(shape), x.ndim)), eps), weight, bias)
+    return _affine(_standardized(x, tuple(range(x.ndim - len(shape), x.ndim)), eps), weight, bias, x)
 
 
 def rms_norm(
@@ -98,20 +113,28 @@ def rms_norm(
 ) -> Tensor:
     """``x / sqrt(mean(x^2) + eps) * weight`` over the last axes (Zhang and Sennrich, arXiv 1910.07467).
 
-    ``eps`` is the machine epsilon of the dtype unless given.
+    ``eps`` is the machine epsilon of the dtype unless given (of float32 for 16-bit floats, which are computed in it).
 
     >>> nn.functional.rms_norm(cr.tensor([2.0, 2.0]), (2,))
     tensor([1., 1.])
     """
     x, shape = _trailing("rms_norm", input, normalized_shape)
-    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    wide = widened(x)
+    eps = float(np.finfo(wide.dtype).eps) if eps is None else eps
     axes = tuple(range(x.ndim - len(shape), x.ndim))
-    return _affine(x * F.rsqrt(F.mean(x * x, axis=axes, keepdims=True) + eps), weight, None)
+    return _affine(wide * F.rsqrt(F.mean(wide * wide, axis=axes, keepdims=True) + eps), weight, None, x)
+
+
+def trailing_shape(operation: str, normalized_shape: Any) -> tuple[int, ...]:
+    """The sizes of the axes to normalize over, one at least."""
+    shape = as_shape(operation, normalized_shape)
+    if not shape:
+        raise ArgumentError(operation, "normalizes over one axis at least", received=repr(normalized_shape))
+    return shape
 
 
 def _trailing(operation: str, x: TensorLike, normalized_shape: Any) -> tuple[Tensor, tuple[int, ...]]:
-    x = F.asarray(x)
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    x, shape = F.asarray(x), trailing_shape(operation, normalized_shape)
     if x.shape[x.ndim - len(shape) :] != shape:
         raise ShapeError(operation, f"the last axes must be {shape}", received=f"shape {x.shape}")
     return x, shape
@@ -136,12 +159,14 @@ def group_norm(
     (1, 4, 6)
     """
     x = F.asarray(input)
+    if x.ndim < 2:
+        raise ShapeError("group_norm", "needs a batch (N, ..., C)", received=f"shape {x.shape}")
     c = x.shape[-1]
-    if c % num_groups:
+    if num_groups < 1 or c % num_groups:
         raise ShapeError("group_norm", f"{num_groups} groups do not divide {c} channels")
     grouped = F.reshape(x, (*x.shape[:-1], num_groups, c // num_groups))
     axes = (*range(1, x.ndim - 1), x.ndim)
-    return _affine(F.reshape(_standardized(grouped, axes, eps), x.shape), weight, bias)
+    return _affine(F.reshape(_standardized(grouped, axes, eps), x.shape), weight, bias, x)
 
 
 def normalize(input: TensorLike, p: float = 2.0, dim: int = -1, eps: float = 1e-12) -> Tensor:
@@ -186,18 +211,24 @@ def instance_norm(
     axes, n = tuple(range(1, x.ndim - 1)), math.prod(x.shape[1:-1])
     if n == 1:
         raise ShapeError("instance_norm", "a single position has no variance", received=f"shape {x.shape}")
-    mean = F.mean(x, axis=axes, keepdims=True)
-    centered = x - mean
+    wide = widened(x)
+    mean = F.mean(wide, axis=axes, keepdims=True)
+    centered = wide - mean
     var = F.mean(centered * centered, axis=axes, keepdims=True)
     if running_mean is not None and running_var is not None:
         outer = tuple(range(x.ndim - 1))
         _move(running_mean, F.mean(mean, axis=outer), momentum)
         _move(running_var, F.mean(var, axis=outer) * (n / max(n - 1, 1)), momentum)
-    return _affine(centered * F.rsqrt(var + eps), weight, bias)
+    return _affine(centered * F.rsqrt(var + eps), weight, bias, x)
 
 
 def _move(cell: Cell, value: Tensor, momentum: float | TensorLike) -> None:
     """Move a running statistic towards ``value``."""
+    if not isinstance(cell, Cell):
+        raise ArgumentError(
+            "batch_norm", "running statistics are cells, since tensors never change", received=type(cell).__name__,
+            fix="running_mean=cr.Cell(running_mean), and running_var likewise",
+        )  # fmt: skip
     cell.assign(F.astype((1 - momentum) * cell + momentum * value.detach(), cell.dtype))
 
 

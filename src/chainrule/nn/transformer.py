@@ -96,6 +96,11 @@ class _Layer(Module):
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.linear2(self.dropout(self.activation(self.linear1(x))))
 
+    def extra_repr(self) -> str:
+        """The activation, and where the normalizations are."""
+        parts = [getattr(self.activation, "__name__", ""), "norm_first=True" if self.norm_first else ""]
+        return ", ".join(filter(None, parts))
+
 
 _ARGUMENTS = """
     Args:

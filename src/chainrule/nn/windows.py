@@ -244,9 +244,8 @@ def fold(
 def _adaptive(operation: str, x: Tensor, output_size: Any, reduce: Any) -> Tensor:
     """Reduce windows of each spatial axis in turn, from the last to the first."""
     d = x.ndim - 2
-    sizes = (output_size,) * d if output_size is None or isinstance(output_size, int) else tuple(output_size)
-    if len(sizes) != d:
-        raise ArgumentError(operation, f"needs one size, or one for each of {d} axes", received=repr(output_size))
+    sizes = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * d
+    spread(operation, [1 if m is None else m for m in sizes], d, "output_size", 1)
     for axis in range(d, 0, -1):
         n, m = x.shape[axis], sizes[axis - 1]
         if m is not None and m != n:
