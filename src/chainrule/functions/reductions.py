@@ -154,6 +154,8 @@ def mean(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     tensor(3.)
     """
     x = _floating(x)
+    if x.dtype in dtypes.HALF:  # float16 holds neither the sum of many nor their number
+        return mean(x.astype(dtypes.float32), axis, keepdims).astype(x.dtype)
     axes = as_axes("mean", axis, x.ndim)
     n = math.prod(x.shape[a] for a in axes)
     return sum(x, axes, keepdims) / n if n else sum(x, axes, keepdims) * math.nan

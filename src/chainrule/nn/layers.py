@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import functions as F
 from ..errors import ArgumentError
+from ..functions.checks import as_axes
 from ..functions.products import pad_pairs, spread
 from ..tensor import Tensor, TensorLike
 from . import functional, init
@@ -274,7 +275,7 @@ class Unflatten(Module):
     def forward(self, x: TensorLike) -> Tensor:
         """(..., elements, ...) -> (..., *unflattened_size, ...)."""
         x = F.asarray(x)
-        axis = self.dim % x.ndim
+        (axis,) = as_axes("Unflatten", self.dim, x.ndim)
         return F.reshape(x, (*x.shape[:axis], *self.unflattened_size, *x.shape[axis + 1 :]))
 
     def extra_repr(self) -> str:

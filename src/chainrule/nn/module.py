@@ -307,6 +307,14 @@ class Module:
         structure_changed()
         return self
 
+    def bfloat16(self) -> Module:
+        """Convert to bfloat16."""
+        return self.to("bfloat16")
+
+    def half(self) -> Module:
+        """Convert to float16."""
+        return self.to("float16")
+
     def float(self) -> Module:
         """Convert to float32."""
         return self.to("float32")
@@ -374,6 +382,9 @@ class Module:
             structure_changed()
 
         return remove
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_parent"}  # a copy is no part of it
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Module:
         from copy import deepcopy

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import functions as F
 from ..autodiff import ParameterTree
+from ..dtypes import ALL
 from ..errors import ArgumentError, StateError
 from ..tensor import Cell, Tensor, standing_in
 
@@ -182,6 +183,10 @@ def load(module: Module, path: str | os.PathLike[str], strict: bool = True) -> N
     module.load_state_dict(read_safetensors(path), strict=strict)
 
 
+_LETTERS = {"b": "BOOL", "c": "C", "f": "F", "i": "I", "u": "U", "V": "BF"}
+_CODES = {_LETTERS[d.kind] + (str(8 * d.itemsize) if d.kind != "b" else ""): d for d in ALL}  # bfloat16 is of kind V
+
+
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Return the arrays in a safetensors file by name.
 
@@ -190,11 +195,11 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     from pathlib import Path
 
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as parse
+    from safetensors import SafetensorError, deserialize
 
     try:
-        return parse(Path(path).read_bytes())
+        found = dict(deserialize(Path(path).read_bytes()))
+        return {k: np.frombuffer(v["data"], _CODES[v["dtype"]]).reshape(v["shape"]) for k, v in found.items()}
     except OSError as error:
         raise StateError("load", f"cannot read {path}: {error.strerror}") from error
     except (SafetensorError, KeyError, ValueError) as error:

@@ -8,7 +8,7 @@ the trace, where they become inputs and outputs of the program.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
@@ -351,6 +351,14 @@ class Cell(Tensor):
         made.trainable = self._trainable
         memo[id(self)] = made
         return made
+
+    def __reduce__(self) -> NoReturn:
+        raise ArgumentError(
+            "pickle",
+            "a cell belongs to its process",
+            received=f"{type(self).__name__} of shape {self.shape}",
+            fix="cr.save(model, path) keeps the values, and cr.load(model, path) brings them back",
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.read().detach()!r})"
