@@ -198,7 +198,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError, deserialize
 
     try:
-        found = dict(deserialize(Path(path).read_bytes()))
+        found = dict(deserialize(Path(path).read_bytes()))  # type: ignore[no-untyped-call]
         return {k: np.frombuffer(v["data"], _CODES[v["dtype"]]).reshape(v["shape"]) for k, v in found.items()}
     except OSError as error:
         raise StateError("load", f"cannot read {path}: {error.strerror}") from error
