@@ -8,6 +8,7 @@ kernels with the same numbers, so what they make has the same bits, with any bud
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -55,15 +56,26 @@ def fit(steps: list[Step], buffers: list[Buffer], budget: int) -> tuple[list[Ste
 
 @dataclass
 class _Again:
-    """What it takes to have a buffer again before step ``at``: the numbers of the steps to run, and their time."""
+    """What it takes to have a buffer again before a step.
 
-    buffer: Buffer
-    before: int
+    Attributes:
+        at: number of the step.
+        dropped: the buffer, and others that the same kernels make and that are used later; for each the number of the
+            step that uses it last before.
+        steps: the numbers of the steps to run.
+        needed: what they make for each other.
+        sources: what they read that is there.
+        ns: their time.
+        extra: bytes for what they make beside the buffer.
+        made: the buffers that stand for those they write.
+    """
+
     at: int
-    steps: list[int]
-    needed: set[Buffer]
-    sources: set[Buffer]
-    ns: float
+    dropped: dict[Buffer, int]
+    steps: list[int] = field(default_factory=list)
+    needed: set[Buffer] = field(default_factory=set)
+    sources: set[Buffer] = field(default_factory=set)
+    ns: float = 0.0
     extra: int = 0
     made: dict[Buffer, Buffer] = field(default_factory=dict)
 
@@ -119,25 +131,31 @@ class _Plan:
         top = int(self.profile.max())
         found: list[tuple[float, int, _Again]] = []
         for buffer, before, at in self._gaps():
-            gain = self._gain(buffer, before, at, over)
-            if gain and (again := self._again(buffer, before, at)):
+            if self._gain(buffer, before, at, over) and (again := self._again(buffer, before, at)):
+                gain = sum(self._gain(b, last, at, over) for b, last in again.dropped.items())
                 found.append((again.ns / gain, len(found), again))
         dropped: set[Buffer] = set()
         kept: set[Buffer] = set()
         chosen = []
         for _, _, again in sorted(found, key=lambda entry: entry[:2]):
-            buffer, time = again.buffer, self.steps[again.at].time
+            (buffer, before), *others = again.dropped.items()
+            time = self.steps[again.at].time
             if buffer in kept or buffer in dropped or again.sources & dropped:
                 continue
-            if not self._gain(buffer, again.before, again.at, over) or self.profile[time] + again.extra >= top:
+            for other, _ in others:
+                if other in kept or other in dropped:
+                    del again.dropped[other]
+                    again.extra += other.size
+            if not self._gain(buffer, before, again.at, over) or self.profile[time] + again.extra >= top:
                 continue
             chosen.append(again)
-            dropped.add(buffer)
+            dropped.update(again.dropped)
             kept |= again.sources
-            gap = slice(self.steps[again.before].time + 1, time)
-            self.profile[gap] -= buffer.size
             self.profile[time] += again.extra
-            over[gap] = np.maximum(self.profile[gap] - goal, 0)
+            for given_up, last in again.dropped.items():
+                gap = slice(self.steps[last].time + 1, time)
+                self.profile[gap] -= given_up.size
+                over[gap] = np.maximum(self.profile[gap] - goal, 0)
         return chosen
 
     def _gaps(self) -> Iterator[tuple[Buffer, int, int]]:
@@ -155,7 +173,7 @@ class _Plan:
     def _again(self, buffer: Buffer, before: int, at: int) -> _Again | None:
         """What makes a buffer again before a step; None if that takes too much."""
         time = self.steps[at].time
-        made = _Again(buffer, before, at, [], {buffer}, set(), 0.0)
+        made = _Again(at, {buffer: before}, needed={buffer})
         numbers: set[int] = set()
         pending = [buffer]
         while pending:
@@ -179,8 +197,23 @@ class _Plan:
                         pending.append(source)
         made.steps = sorted(numbers)
         made.ns = sum(self._ns(i) for i in made.steps)
-        made.extra = sum(b.size for b in {b for i in made.steps for b in self.writes[i]} | made.needed) - buffer.size
+        written = dict.fromkeys(b for i in made.steps for b in self.writes[i])
+        for other in written:
+            if other in made.needed or other in made.sources or other in self.pinned:
+                continue
+            last = self._last_use(other, at)
+            if last is not None and numbers.issuperset(self.writers[other]):
+                made.dropped[other] = last
+        made.extra = sum(b.size for b in {*written, *made.needed} if b not in made.dropped)
         return made
+
+    def _last_use(self, buffer: Buffer, at: int) -> int | None:
+        """The last step before ``at`` that uses a buffer which is complete by then, and used again later."""
+        uses = self.uses[buffer]
+        place = bisect.bisect_left(uses, at)
+        if place in (0, len(uses)) or self.writers[buffer][-1] > uses[place - 1] or uses[-1] >= self.gate:
+            return None
+        return uses[place - 1]
 
     def _ns(self, i: int) -> float:
         call = self.steps[i].call
@@ -199,14 +232,15 @@ class _Plan:
         for i, step in enumerate(self.steps):
             for again in by_place.get(i, ()):
                 made += self._copies(again, current, made[-1].time if made else 0)
-                current[again.buffer] = again.made[again.buffer]
+                current.update((buffer, again.made[buffer]) for buffer in again.dropped)
             if step.kind == "kernel" and any(b in current for b, _ in step.buffers):
                 step.buffers = [(current.get(b, b), offset) for b, offset in step.buffers]
                 for buffer, _ in step.buffers:
                     buffer.use(step.time)
             made.append(step)
         for again in chosen:
-            again.buffer.end = self.steps[again.before].time
+            for buffer, last in again.dropped.items():
+                buffer.end = self.steps[last].time
         self.steps = made
 
     def _shift(self, by_place: dict[int, list[_Again]]) -> None:
@@ -242,7 +276,8 @@ class _Plan:
 
     def _own(self, again: _Again, buffer: Buffer) -> Buffer:
         if buffer not in again.made:
-            again.made[buffer] = Buffer(buffer.size, value=buffer.value if buffer in again.needed else None)
+            wanted = buffer in again.needed or buffer in again.dropped
+            again.made[buffer] = Buffer(buffer.size, value=buffer.value if wanted else None)
             self.buffers.append(again.made[buffer])
         return again.made[buffer]
 
