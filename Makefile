@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo docs test lint types pytest test-parity test-long bench-compile rumelhart format clean
+.PHONY: help demo docs test lint types pytest test-parity test-long bench-compile bench-transforms rumelhart format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ bench-compile: $(VENV)/.installed  ## speed of compiled training steps, some min
 	$(BIN)/python benchmarks/compiled.py
 	$(BIN)/python benchmarks/first_loss.py
 	$(BIN)/python benchmarks/threads.py
+
+bench-transforms: $(VENV)/.installed  ## cost of vmap, per-sample gradients, attention, memory budgets
+	$(BIN)/python benchmarks/transforms.py
 
 rumelhart: $(VENV)/.installed-test  ## the experiments of 1986, 20 seeds each
 	$(BIN)/python -m examples.rumelhart1986
