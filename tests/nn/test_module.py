@@ -263,3 +263,8 @@ def test_a_module_inserted_where_another_was_starts_from_other_numbers():
     layers.insert(0, nn.Linear(3, 3))
     assert (layers[1].weight.numpy() == first).all()
     assert (layers[0].weight.numpy() != first).any()
+
+
+def test_a_state_is_arrays_by_name():
+    with pytest.raises(ArgumentError, match="arrays by name"):
+        nn.Linear(2, 2).load_state_dict(3)

@@ -161,6 +161,8 @@ def test_swiglu_is_its_formula():
         (lambda: nn.TransformerEncoderLayer(8, 2, batch_first=False), ArgumentError, "batch first"),
         (lambda: nn.TransformerDecoderLayer(8, 3), ArgumentError, "divide"),
         (lambda: nn.Transformer(8, 2, batch_first=False), ArgumentError, "batch first"),
+        (lambda: nn.TransformerEncoder(8, 2), ArgumentError, "a layer to copy"),
+        (lambda: nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2), "2"), ArgumentError, "how many"),
         (lambda: nn.Transformer(8, 2, 1, 1)(cr.ones((2, 3, 8)), cr.ones((3, 3, 8))), ShapeError, r"\(N, S, 8\)"),
         (lambda: nn.Transformer(8, 2, 1, 1)(cr.ones((2, 3, 6)), cr.ones((2, 3, 6))), ShapeError, r"\(N, S, 8\)"),
     ],

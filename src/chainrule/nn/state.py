@@ -58,6 +58,9 @@ def load_state_dict(
     operation = f"{type(module).__name__}.load_state_dict"
     if layout not in (None, "torch"):
         raise ArgumentError(operation, "layout is None or 'torch'", received=repr(layout))
+    if not isinstance(values, Mapping):
+        fix = "cr.load(model, path) reads a file"
+        raise ArgumentError(operation, "takes arrays by name", received=type(values).__name__, fix=fix)
     tied = aliases(module)
     cells = saved_cells(module)
     given = {name: _as_array(value) for name, value in values.items()}

@@ -190,6 +190,12 @@ def _copies(layer: Module, n: int) -> ModuleList:
 
 class _Stack(Module):
     def __init__(self, layer: Module, num_layers: int, norm: Module | None) -> None:
+        if not isinstance(layer, Module) or not isinstance(num_layers, int) or num_layers < 0:
+            raise ArgumentError(
+                type(self).__name__, "takes a layer to copy and how many of it",
+                received=f"{type(layer).__name__} and {num_layers!r}",
+                fix="nn.TransformerEncoder(nn.TransformerEncoderLayer(d_model, nhead), num_layers)",
+            )  # fmt: skip
         self.layers, self.num_layers, self.norm = _copies(layer, num_layers), num_layers, norm
 
     def _through(self, x: TensorLike, caches: Sequence[KVCache] | None, *how: Any) -> Tensor:
