@@ -223,6 +223,16 @@ def again() -> Iterator[None]:
             node.region = node.region or region
 
 
+def refuse_stale(sources: Sequence[Tensor]) -> None:
+    """Raise `StaleValueError` if a parameter that a checkpointed function read was assigned since."""
+    if any(isinstance(t, Snapshot) and t.stale and t.level < NEVER for t in sources):
+        raise StaleValueError(
+            "backward",
+            "a parameter was assigned since the checkpointed function ran",
+            fix="call backward() before optimizer.step() or assign()",
+        )
+
+
 def _replay(
     f: Callable[..., Any],
     structure: Any,
@@ -233,12 +243,7 @@ def _replay(
 ) -> list[Tensor | None]:
     """Run ``f`` again from the values at its entry, recorded, and go backward through it to ``sources``."""
     targets = {id(t) for t in sources}
-    if any(isinstance(t, Snapshot) and t.stale for t in sources):
-        raise StaleValueError(
-            "backward",
-            "a parameter was assigned since the checkpointed function ran",
-            fix="call backward() before optimizer.step() or assign()",
-        )
+    refuse_stale(sources)
     with deeper(), standing_in(entry), again():
         outputs = [F.asarray(leaf) for leaf in flatten(f(*unflatten(structure, inputs)))[0]]
     smooth = [(o, ct) for o, ct in zip(outputs, cts, strict=True) if o.dtype in dtypes.INEXACT]

@@ -10,10 +10,9 @@ from .. import dtypes
 from ..autodiff import custom
 from ..autodiff.tape import pull
 from ..autodiff.trees import flatten, unflatten
-from ..errors import ArgumentError, StaleValueError
+from ..errors import ArgumentError
 from ..registry import F
 from ..tensor.bind import next_number
-from ..tensor.cells import Snapshot
 from ..tensor.state import NEVER, deeper, recording, state
 from ..tensor.tensor import Edge, Tensor
 from .ir import Graph, Node, TensorType, Value
@@ -93,12 +92,7 @@ def _backward(
     graph: Graph, given: tuple[Tensor, ...], kept: dict[Value, Tensor], cts: Sequence[Tensor]
 ) -> list[Tensor | None]:
     """Go backward through the graph, whose values are those kept, or computed again."""
-    if any(isinstance(t, Snapshot) and t.stale and t.level < NEVER for t in given):
-        raise StaleValueError(
-            "backward",
-            "a parameter was assigned since the checkpointed function ran",
-            fix="call backward() before optimizer.step() or assign()",
-        )
+    custom.refuse_stale(given)
     with deeper(), custom.again():
         outputs = _with_kept(graph, given, kept)
     smooth = [(o, ct) for o, ct in zip(outputs, cts, strict=True) if o.dtype in dtypes.INEXACT]

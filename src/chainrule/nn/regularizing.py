@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .. import functions as F
@@ -33,15 +34,26 @@ def dropout(
     return _dropped("dropout", x, x.shape, p, training, generator)
 
 
+def _zeroed(kept: Tensor, x: Tensor, p: float) -> Tensor:
+    return F.where(kept, x * (1 / (1 - p)), 0.0)
+
+
+def _as_selu(kept: Tensor, x: Tensor, p: float) -> Tensor:
+    low = -1.7580993408473766  # -scale * alpha of selu
+    a = ((1 - p) * (1 + p * low**2)) ** -0.5
+    return a * F.where(kept, x, low) - a * low * p
+
+
 def _dropped(
-    operation: str, x: Tensor, mask: tuple[int, ...], p: float, training: bool, generator: F.Generator | None
-) -> Tensor:
+    operation: str, x: Tensor, mask: tuple[int, ...], p: float, training: bool, generator: F.Generator | None,
+    formula: Callable[[Tensor, Tensor, float], Tensor] = _zeroed,
+) -> Tensor:  # fmt: skip
     _checked(operation, p)
     if not training or p == 0:
         return x
     if p == 1:
         return x * 0
-    return F.where(F.dropout_mask(mask, p, generator=generator), x * (1 / (1 - p)), 0.0)
+    return formula(F.dropout_mask(mask, p, generator=generator), x, p)
 
 
 def _channels(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -77,7 +89,7 @@ def alpha_dropout(
     tensor([1., 1., 1.])
     """
     x = F.asarray(input)
-    return _alpha_dropped("alpha_dropout", x, x.shape, p, training, generator)
+    return _dropped("alpha_dropout", x, x.shape, p, training, generator, _as_selu)
 
 
 def feature_alpha_dropout(
@@ -91,20 +103,7 @@ def feature_alpha_dropout(
     x = F.asarray(input)
     if x.ndim < 2:
         raise ShapeError("feature_alpha_dropout", "needs a batch (N, ..., C)", received=f"shape {x.shape}")
-    return _alpha_dropped("feature_alpha_dropout", x, _channels(x.shape), p, training, generator)
-
-
-def _alpha_dropped(
-    operation: str, x: Tensor, mask: tuple[int, ...], p: float, training: bool, generator: F.Generator | None
-) -> Tensor:
-    _checked(operation, p)
-    if not training or p == 0:
-        return x
-    if p == 1:
-        return x * 0
-    low = -1.7580993408473766  # -scale * alpha of selu
-    a = ((1 - p) * (1 + p * low**2)) ** -0.5
-    return a * F.where(F.dropout_mask(mask, p, generator=generator), x, low) - a * low * p
+    return _dropped("feature_alpha_dropout", x, _channels(x.shape), p, training, generator, _as_selu)
 
 
 def drop_path(
