@@ -72,3 +72,57 @@ def test_a_bordered_image_made_by_a_convolution_with_one_channel(shape):
 
 def test_a_product_of_which_only_an_empty_part_is_used():
     assert_agrees(lambda x, w: (cr.relu(x @ w)[2:2] * 2.0, x + 1.0), array(5, 4), array(4, 3))
+
+
+def _kernels(function, *arguments):
+    """The names of the operations of each kernel."""
+    program = cr.compile(function).program_for(*arguments)
+    return [[op.name for op in step.ops] for step in walk(program.steps) if step.call is not None]
+
+
+def test_the_slope_of_an_activation_joins_the_product_that_it_multiplies():
+    def f(x, w, v):
+        return (cr.tanh(x @ w) @ v).sum()
+
+    x, w, v = array(32, 20), array(20, 48), array(48, 16)
+    gradient = cr.grad(f, argnums=(1, 2))
+    kernels = _kernels(gradient, x, w, v)
+    assert any(names[0] == "dot" and "square" in names for names in kernels)
+    assert not any(names[0] == "square" for names in kernels)
+    assert_agrees(gradient, x, w, v)
+
+
+def test_what_is_cheap_is_made_again_by_what_reads_it():
+    def f(x):
+        half = x * 0.5  # read by the sums and, after them, by the last loop
+        return (half - half.sum(axis=0)) / (half * half).sum(axis=0)
+
+    x = array(200, 48)
+    program = cr.compile(f).program_for(x)
+    stored = {v for step in walk(program.steps) for b, _ in step.buffers if (v := b.value) is not None}
+    assert not any(v.shape == x.shape and v.node.primitive.name == "multiply" for v in stored if v.node)
+    assert_agrees(f, x)
+
+
+def test_what_is_dear_or_wider_to_read_is_stored():
+    def f(x):
+        dear = cr.exp(x)
+        return (dear - dear.sum(axis=0)) / (dear * dear).sum(axis=0)
+
+    kernels = _kernels(f, array(200, 48))
+    assert sum("exp" in names for names in kernels) == 1
+    assert_agrees(f, array(200, 48))
+
+    def g(x):
+        mask = x > 0.5  # one byte, where x has eight
+        return cr.where(mask, cr.cumulative_sum(mask.astype("float32"), axis=0), 0.0)
+
+    assert_agrees(g, array(200, 48).astype(np.float64))
+
+
+def test_a_value_for_each_channel_is_made_before_the_loops_that_repeat_it():
+    norm = cr.nn.BatchNorm2d(16)
+    x = array(8, 12, 12, 16)
+    kernels = _kernels(cr.grad(lambda x: (norm(x) * x).sum()), x)
+    large = [names for names in kernels if "reduce_sum" not in names and len(names) > 2 and "subtract" in names]
+    assert len(large) == 1, kernels  # the whole gradient by the images is one loop after the sums

@@ -126,22 +126,45 @@ def _in_order(view: View, axes: list[int]) -> View:
 def clusters(ops: Ops) -> list[Cluster]:
     """Group the operations; the result is in an order in which to run them."""
     made = _Clusters()
-    for op in ops.list:
+    for op in _repeated_first(ops.list):
         made.add(op)
     made.settle(made.waiting.values())
-    return made.list
+    return [cluster for cluster in made.list if cluster.ops]
+
+
+def _repeated_first(ops: list[Op]) -> list[Op]:
+    """The operations, with maps whose values are repeated (one for each channel, say) moved up to what they wait for.
+
+    Further down they would be younger than loops that could read them.
+    """
+    repeated: set[Value] = set()
+    for op in reversed(ops):
+        for view in op.inputs if op.kind == "map" else ():
+            if math.prod(op.shape) > view.root.size or op.outputs[0] in repeated:
+                repeated.add(view.root)
+    begin = {op.place: i for i, op in reversed(list(enumerate(ops)))}
+    after: dict[Value, int] = {}
+    keys: list[tuple[int, int, int]] = []
+    for i, op in enumerate(ops):
+        moved = op.kind == "map" and op.outputs[0] in repeated
+        at = max([begin[op.place] - 1, *(after.get(view.root, -1) for view in op.inputs)]) if moved else i
+        after |= dict.fromkeys(op.outputs, at)
+        keys.append((at, int(moved), i))
+    return [ops[i] for _, _, i in sorted(keys)]
 
 
 class _Clusters:
     """The clusters made so far.
 
-    A map of inputs and constants of the graph alone (a decayed weight, say) waits for what reads it, and enters its
-    cluster if it fits: one of its own would be younger than those it could have joined, and draw its readers away.
+    A map of what is there before its phase begins (a decayed weight, or the slope of an activation when going backward)
+    waits for what reads it, and enters its cluster if it fits: one of its own would be younger than those it could have
+    joined, and draw its readers away.
 
     Attributes:
         home: the cluster of each value.
         readers: the cluster that read a value last.
-        waiting: maps that wait, by their result; ``depths``, how many wait for one another.
+        waiting: maps that wait, by their result; ``depths``, how many wait for one another; ``free``, those that depend
+            on nothing that was computed, but for single numbers.
         singles: clusters of single numbers.
     """
 
@@ -151,6 +174,7 @@ class _Clusters:
         self.readers: dict[Value, Cluster] = {}
         self.waiting: dict[Value, Op] = {}
         self.depths: dict[Value, int] = {}
+        self.free: set[Value] = set()
         self.singles: list[Cluster] = []
 
     def add(self, op: Op) -> None:
@@ -209,30 +233,58 @@ class _Clusters:
         if depth <= MAX_DEPTH and self._can_wait(op):
             self.waiting[op.outputs[0]] = op
             self.depths[op.outputs[0]] = depth
+            if not self._made(op) and self.free.issuperset(o.outputs[0] for o in awaited):
+                self.free.add(op.outputs[0])
             return
-        for cluster in self._candidates(op):
-            if self._newest(op) > cluster.number:
-                break  # what it waits for went to a younger one
-            if self._bring(awaited, cluster) and (self._join_full(op, cluster) or self._join_row(op, cluster)):
-                return
-        self.settle(awaited)
         self._place(op)
 
     def _place(self, op: Op) -> None:
-        """Enter into a cluster that is there, or else into a new one."""
-        for cluster in self._candidates(op):
-            if self._join_full(op, cluster) or self._join_row(op, cluster):
-                return
-        cluster = self._new("loop", math.prod(op.shape))
-        if not self._join_full(op, cluster):
+        """Enter into a cluster that is there, with all that it waits for, or else into a new one."""
+        n = math.prod(op.shape)
+        if self._enter_with(op):
+            return
+        self.settle(self._of_other_size(op))
+        if self._enter_with(op):
+            return
+        cluster = self._new("loop", n)
+        if self._bring(self._awaited(op), cluster) and self._join_full(op, cluster):
+            return
+        self.settle(self._awaited(op))
+        if not self._enter_with(op) and not self._join_full(op, self._new("loop", n)):
             raise AssertionError(f"{op.name} fits no loop of its own")
+
+    def _enter_with(self, op: Op) -> bool:
+        """Enter a cluster together with the maps that it waits for; say whether one was found."""
+        for cluster in self._candidates(op):
+            if self._newest(op) > cluster.number:
+                break  # what it waits for went to a younger one
+            if self._bring(self._awaited(op), cluster) and (
+                self._join_full(op, cluster) or self._join_row(op, cluster)
+            ):
+                return True
+        return False
 
     def _awaited(self, op: Op) -> list[Op]:
         return [self.waiting[v.root] for v in op.inputs if v.root in self.waiting]
 
+    def _of_other_size(self, op: Op) -> list[Op]:
+        """What it waits for, at once or through others, and that cannot share a loop with it."""
+        found: dict[Op, bool] = {}
+        pending = self._awaited(op)
+        while pending:
+            one = pending.pop()
+            if one not in found:
+                found[one] = math.prod(one.shape) != math.prod(op.shape)
+                pending += [] if found[one] else self._awaited(one)
+        return [one for one, other in found.items() if other]
+
     def _can_wait(self, op: Op) -> bool:
-        """Whether it has more than one element, and depends on nothing such that was computed."""
-        return math.prod(op.shape) > 1 and not any(v.root.size > 1 and v.root in self.home for v in op.inputs)
+        """Whether it has more than one element, and depends on nothing such that its phase computes."""
+        return math.prod(op.shape) > 1 and not any(_same_place(cluster, op) for cluster in self._made(op))
+
+    def _made(self, op: Op) -> list[Cluster]:
+        """The clusters of what it reads, but for single numbers."""
+        return [self.home[v.root] for v in op.inputs if v.root.size > 1 and v.root in self.home]
 
     def _bring(self, ops: Iterable[Op], cluster: Cluster) -> bool:
         """Let maps that wait enter a cluster, after those that they wait for; say whether all could."""
@@ -246,10 +298,9 @@ class _Clusters:
         return True
 
     def settle(self, ops: Iterable[Op]) -> None:
-        """Let maps that wait do so no longer."""
-        for op in list(ops):
+        """Let maps that wait do so no longer; what is free comes last, and may find a cluster of what reads it."""
+        for op in sorted(ops, key=lambda op: op.outputs[0] in self.free):
             if op.outputs[0] in self.waiting:
-                self.settle(self._awaited(op))
                 del self.waiting[op.outputs[0]]
                 self._place(op)
 
@@ -344,7 +395,7 @@ def _read(op: Op) -> tuple[View, ...]:
 
 def _same_place(cluster: Cluster, op: Op) -> bool:
     """Whether both belong to one phase."""
-    return None in (cluster.ops[0].place, op.place) or cluster.ops[0].place == op.place
+    return not cluster.ops or None in (cluster.ops[0].place, op.place) or cluster.ops[0].place == op.place
 
 
 def _has_room(cluster: Cluster, op: Op) -> bool:
@@ -370,6 +421,18 @@ def _fits(cluster: Cluster, cuts: set[int], row: int | None, column: bool) -> bo
         columns = columns_of(cluster.ops[0])
         return all(cut >= columns for cut in ordered) and chain(cuts | {columns}) is not None
     return len(ordered) <= MAX_DIMS or not cluster.ops
+
+
+def room_for(ops: list[Op], cluster: Cluster) -> set[int] | None:
+    """The boundaries of dims of a cluster that also runs these maps over all its elements; None if it cannot."""
+    cuts, made = set(cluster.cuts), {out for op in ops for out in op.outputs}
+    for view in (view for op in ops for view in op.inputs if view.root not in made):
+        level = cluster.members.get(view.root)
+        if level is None:
+            cuts |= boundaries(view.dims)
+        elif level != FULL or not cluster.aligned(view):
+            return None
+    return cuts if _fits(cluster, cuts, cluster.row, bool(cluster.column)) else None
 
 
 def _sums_columns(cluster: Cluster, how: Reduction) -> bool:

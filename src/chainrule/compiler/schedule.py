@@ -14,6 +14,7 @@ import numpy as np
 from .. import dtypes
 from ..graph.ir import Graph, Value
 from ..graph.passes.effects import can_fail
+from .cheap import make_again
 from .convolution import Operand, lower_contraction
 from .fusion import FULL, Cluster, clusters
 from .halos import edges
@@ -199,6 +200,7 @@ class GraphSchedule:
         self.commit = commit
         self.carries = carries
         self.clusters = clusters(self.ops)
+        make_again(self.clusters, set(self.results))
         if carries:  # what keeps an old carry is done before a new one is written over it
             given = set(graph.inputs)
             self.clusters.sort(key=lambda c: any(op.name != "alias" or op.inputs[0].root not in given for op in c.ops))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import functions as F
+from .. import custom_vjp, functions as F
 from ..dtypes import FLOATING, INTEGER
 from ..errors import ArgumentError, DTypeError, IndexOutOfRangeError, ShapeError
 from ..tensor import Tensor, TensorLike, operand, promote
@@ -256,12 +256,27 @@ def check_labels(operation: str, x: Tensor, target: Tensor) -> None:
         )
 
 
+def _picking(x: Tensor, label: Tensor) -> Tensor:
+    return F.squeeze(F.take_along_axis(x, F.expand_dims(label, -1), axis=-1), -1)
+
+
+def _picking_gradient(saved: tuple[Tensor, Tensor], ct: Tensor) -> tuple[Tensor, None]:
+    x, label = saved
+    at = F.arange(x.shape[-1]) == F.expand_dims(label, -1)
+    return F.where(at, F.expand_dims(ct, -1), 0.0), None
+
+
+#: One element of each row. Its gradient is a comparison, which joins the loops around it, where one by index would fill
+#: a buffer with zeros and scatter into it.
+_pick = custom_vjp(_picking, lambda x, label: (_picking(x, label), (x, label)), _picking_gradient)
+
+
 def picked(operation: str, x: Tensor, target: Tensor) -> Tensor:
     """The element of the target class, out of the last axis."""
     classes = x.shape[-1]
     label = F.where(target < 0, -classes - 1, target.astype("int64"))  # -1 is not the last class
     try:
-        return F.squeeze(F.take_along_axis(x, F.expand_dims(label, -1), axis=-1), -1)
+        return _pick(x, label)
     except IndexOutOfRangeError as error:
         raise IndexOutOfRangeError(
             operation,
