@@ -276,6 +276,25 @@ def test_finish(name):
     np.testing.assert_array_equal(outs[1].reshape(-1, n), np.repeat(rows[:, None], n, 1))
 
 
+def test_a_finish_stands_apart_from_the_loop_over_k():
+    """Or else its constants are kept in registers during the loop, whose sums then are not."""
+    text = str(ir_of(bias_and_scale(32)))
+    product, finish = (text[text.index(f"define {what}") :].split("\n}\n")[0] for what in ("void", "internal fastcc"))
+    assert "fma" in product
+    assert "fma" not in finish
+    assert "2.0" in finish.replace("0x4000000000000000", "2.0")
+    assert "fmul" not in product
+
+
+def ir_of(finish):
+    a, b = np.zeros((16, 8), np.float32), np.zeros((8, 32), np.float32)
+    static = {"contract": ((1,), (0,)), "batch": ((), ())}
+    lowered = lower_contraction("dot", operand(a), operand(b), (16, 32), static, a.dtype, finish)
+    module = ir.Module()
+    lowered.calls[-1].code.build(module, "kernel")
+    return module
+
+
 def test_what_cannot_be_finished():
     assert not can_finish("conv_kernel", {"groups": 1})
     assert not can_finish("conv", {"groups": 2})

@@ -126,3 +126,28 @@ def test_a_value_for_each_channel_is_made_before_the_loops_that_repeat_it():
     kernels = _kernels(cr.grad(lambda x: (norm(x) * x).sum()), x)
     large = [names for names in kernels if "reduce_sum" not in names and len(names) > 2 and "subtract" in names]
     assert len(large) == 1, kernels  # the whole gradient by the images is one loop after the sums
+
+
+@pytest.mark.parametrize("shape", [(4096, 20), (8, 256, 50), (1024, 3), (300, 16), (2048, 1), (600, 130)])
+def test_sums_of_few_columns(shape):
+    """Several rows are added up as one where all that is read is as long as they are."""
+    axes = tuple(range(len(shape) - 1))
+
+    def f(x, y, z):
+        chosen = cr.where(x > 0, y, 0.0)
+        return chosen, chosen.sum(axis=axes), (x * y).sum(axis=axes), (y * z).sum(axis=axes), x.sum()
+
+    x, y, z = (np.round(array(*of) * 3) for of in (shape, shape, shape[-1:]))  # whole numbers, whose sums are exact
+    assert_agrees(f, x, y, z)
+    assert_agrees(lambda x, y: f(x, y, 2.0), x, y)
+
+
+def test_rows_of_few_columns_are_added_up_together():
+    def rows(columns, scale=None):
+        f = cr.compile(lambda x, y: (x * y).sum(axis=0))
+        program = f.program_for(array(4096, columns), array(*(scale or (4096, columns))))
+        calls = [step.call for step in walk(program.steps) if step.call is not None]
+        return next(call.words[0] for call in calls if call.code.key.startswith("loop"))
+
+    assert [rows(n) for n in (16, 20, 50, 64, 100, 128, 130)] == [128, 160, 400, 128, 400, 128, 130]
+    assert rows(20, (20,)) == 20  # of which y has one row

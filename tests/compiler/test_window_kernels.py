@@ -17,6 +17,8 @@ GEOMETRIES = [
     ((2, 4, 0, 3), (2, 2), (1, 1), ((0, 0), (1, 1)), (1, 1)),
     ((2, 9, 17), (3,), (2,), ((2, 0),), (2,)),
     ((3, 8, 8, 20), (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)),
+    ((2, 6, 4, 32), (3, 2), (3, 2), ((0, 0), (0, 0)), (1, 1)),
+    ((2, 6, 4, 3), (3, 2), (3, 2), ((0, 0), (0, 0)), (1, 1)),
     ((3, 7, 9, 3), (3, 2), (2, 1), ((0, 0), (0, 0)), (1, 1)),
     ((2, 7, 7, 40), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1)),
     ((2, 11, 10, 1), (3, 2), (1, 3), ((2, 1), (0, 1)), (2, 3)),
@@ -103,3 +105,13 @@ def test_other_extents_are_the_same_code():
         for shape in ((2, 7, 7, 40), (64, 32, 30, 24))
     }
     assert len(keys) == 1
+
+
+def test_windows_that_tile_the_image_share_the_work_by_rows():
+    """Nothing is set to zero first, so no chunk writes what is another's."""
+    how = {"window": (2, 2), "stride": (2, 2), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
+    y, names = np.zeros((3, 4, 5, 20), np.float32), ("max_pool_scatter", "sum_pool_spread")
+    for height, items in ((8, 12), (9, 3)):
+        x = np.zeros((3, height, 10, 20), np.float32)
+        nodes = node_of(names[0], [y, x], **how), node_of(names[1], [y], shape=x.shape, **how)
+        assert [LOWER[name](node).calls[0].items for name, node in zip(names, nodes, strict=True)] == [items, items]

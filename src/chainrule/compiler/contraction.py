@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from .. import dtypes
 from ..dtypes import DType
-from .kernel import Frame, Ref
+from .kernel import Frame, Ref, apart
 from .tiling import Axis
 from .vector import I64, LANES, Emitter, is_float
 
@@ -226,10 +226,10 @@ class Contraction(Kernel):
                 place = self._place(row, panel)
                 self._keep(sums, place, first)
                 if last is None:
-                    self._finish_tile(row, column, place)
+                    apart(b, lambda: self._finish_tile(row, column, place))
                 else:
                     with b.if_then(last):
-                        self._finish_tile(row, column, place)
+                        apart(b, lambda: self._finish_tile(row, column, place))
 
     def _row_pointers(self, row: Any) -> list[Any]:
         """The address of each row of a tile; beyond the last row, that of the last."""

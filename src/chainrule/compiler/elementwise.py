@@ -74,16 +74,14 @@ def larger(x: Lanes, y: Lanes, dtype: DType) -> Lanes:
     """The larger; NaN if one is, and if both are equal the first."""
     if not x.is_float:
         return where(integers.compare(">=", x, y, dtype), x, y)
-    chosen = Lanes(x.e, x.e.select(x.e.b.fcmp_unordered(">=", x.v, y.v), x.v, y.v))
-    return where(y.is_nan(), y, chosen)
+    return where(y.is_nan(), y, where(y > x, y, x))  # the inner choice is one instruction of x86
 
 
 def smaller(x: Lanes, y: Lanes, dtype: DType) -> Lanes:
     """The smaller; NaN if one is, and if both are equal the first."""
     if not x.is_float:
         return where(integers.compare("<=", x, y, dtype), x, y)
-    chosen = Lanes(x.e, x.e.select(x.e.b.fcmp_unordered("<=", x.v, y.v), x.v, y.v))
-    return where(y.is_nan(), y, chosen)
+    return where(y.is_nan(), y, where(y < x, y, x))
 
 
 def _clip(node: _Node) -> Lanes:

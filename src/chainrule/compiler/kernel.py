@@ -112,3 +112,29 @@ class Frame:
     def done(self) -> None:
         """End the function."""
         self.b.ret_void()
+
+
+def apart(b: ir.IRBuilder, emit: Callable[[], None]) -> None:
+    """Emit code as a function of its own, called here with the values from outside that it uses.
+
+    LLVM moves constants and addresses out of all loops of a function as long as it sees registers free, and sees them
+    free beside a loop whose sums fill them all: it then spills the sums. So what is long and comes after such a loop
+    stands apart.
+    """
+    here, module = b.block, b.module
+    function = ir.Function(module, ir.FunctionType(VOID, []), module.get_unique_name("apart"))
+    function.linkage, function.calling_convention = "internal", "fastcc"
+    function.attributes.add("nounwind")
+    function.scope = b.function.scope  # so arguments can have the names of what they are given
+    b.position_at_end(function.append_basic_block("entry"))
+    emit()
+    b.ret_void()
+    code = [i for block in function.blocks for i in block.instructions]
+    used = [v for i in code for v in (*i.operands, *(v for v, _ in getattr(i, "incomings", ())))]
+    made = set(code)
+    given = [v for v in dict.fromkeys(used) if isinstance(v, (ir.Instruction, ir.Argument)) and v not in made]
+    of = ir.FunctionType(VOID, [v.type for v in given])
+    function.ftype, function.type = of, of.as_pointer()
+    function.args = tuple(f"{v.type} {v.get_reference()}" for v in given)
+    b.position_at_end(here)
+    b.call(function, given, cconv="fastcc")

@@ -88,7 +88,7 @@ def loop_kernel(cluster: Cluster, stored: set[Value], constants: dict[Value, np.
     loop = Loop(cluster, stored, constants)
     items, grain = loop.division()
     chunks = -(-items // grain) if items else 0
-    partial = bool(loop.late) and loop.structure != "columns" and chunks > 1
+    partial = bool(loop.late) and loop.structure != "columns" and chunks * loop.times > 1
     words = Words(loop, partial=partial)
     outputs = [*loop.stored, *(op.outputs[0] for op in loop.late)]
     refs = [Ref("in", i) for i in range(len(loop.buffers))]
@@ -100,11 +100,13 @@ def loop_kernel(cluster: Cluster, stored: set[Value], constants: dict[Value, np.
         if not partial:
             refs.append(target)
             continue
-        columns = cluster.column[2] if cluster.reductions[op].kind == "column" else 1  # type: ignore[index]
-        temps.append(chunks * columns * accumulated(op).itemsize)
+        in_column = cluster.reductions[op].kind == "column"
+        columns = cluster.column[2] if in_column else 1  # type: ignore[index]
+        parts = chunks * loop.times if in_column else chunks
+        temps.append(parts * columns * accumulated(op).itemsize)
         part = Ref("temp", len(temps) - 1)
         refs.append(part)
-        more.append(_combining(op, part, target, chunks, columns))
+        more.append(_combining(op, part, target, parts, columns))
     key = "loop\n" + describe(loop, words)
 
     def build(module: ir.Module, name: str) -> None:

@@ -32,7 +32,7 @@ class Words:
     def _lay_out(self) -> None:
         loop = self.loop
         cluster = loop.cluster
-        _, m, c = cluster.column or (1, 1, 1)
+        _, m, c = loop.column or (1, 1, 1)
         self._put("inner", loop.inner)
         self._put("grain", loop.division()[1] if loop.columns is None else 0)
         self._put("n", cluster.n if loop.structure == "flat" else m * c // max(loop.inner, 1))

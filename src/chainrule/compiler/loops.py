@@ -33,6 +33,9 @@ MOST_PARTS = 256
 ROWS_OF_PART = 16
 """A row of partial sums is of at least so many rows, so that writing it costs little."""
 
+SHORT_SUMS = 128
+"""Rows of sums shorter than this are begun as sums of several rows together, see `Loop`."""
+
 CHUNK_NS = 30_000
 """About so much work makes a chunk that a thread takes."""
 
@@ -77,6 +80,9 @@ class Loop:
         extents: of the dims of the rows, outermost first.
         inner: length of a row; ``even`` if it is a multiple of the lanes.
         parts: how many rows in this sense one reduced row has.
+        column: as in the cluster, but a few rows of sums may be one, if they lie together in all that is read: then
+            rows are longer and often a multiple of the lanes, and fewer additions wait for the one before.
+        times: how many that are.
         places: where results go that do not fill their buffers.
     """
 
@@ -87,6 +93,7 @@ class Loop:
         self.columns = columns
         self.ops = [op for op in cluster.ops if op.kind in ("map", "reduce")]
         self.maker = {out: op for op in self.ops for out in op.outputs}
+        self.column, self.times = cluster.column, 1
         self._factor()
         self.constants = constants
         self.leaves: dict[Any, Leaf | Scalar] = {}
@@ -102,10 +109,22 @@ class Loop:
     # --- dims ---------------------------------------------------------------------------------------------
 
     def _factor(self) -> None:
+        times = _rows_together(self.column) if self.column and self.columns is None else 1
+        if self.column and times > 1:
+            blocks, m, c = self.column
+            self.column = (blocks, m // times, c * times)
+            self._cut()
+            if self.inner == c * times:
+                self.times = times
+                return
+            self.column = self.cluster.column
+        self._cut()
+
+    def _cut(self) -> None:
         cluster = self.cluster
         fixed = {cut for cut in (cluster.row, self.columns) if cut and cut > 1}
-        if cluster.column:
-            _, m, c = cluster.column
+        if self.column:
+            _, m, c = self.column
             fixed |= {cut for cut in (c, m * c) if cut > 1}
         ordered = chain(cluster.cuts | fixed | ({cluster.n} if cluster.n > 1 else set())) or []
         strides = [refined(dims, ordered) for op in self.ops for dims in self._read_dims(op)]
@@ -123,7 +142,7 @@ class Loop:
         self.parts_dims = sum(1 for cut in self.ordered[1:] if cut <= (cluster.row or 0))
         if cluster.row:
             self.structure = "reduce"
-        elif cluster.column and cluster.column[0] > 1:
+        elif self.column and self.column[0] > 1:
             self.structure = "columns"
         else:
             self.structure = "rows" if len(self.ordered) > 1 else "flat"
@@ -232,7 +251,7 @@ class Loop:
     @property
     def columns_in_rows(self) -> bool:
         """Whether one row of sums over columns is several rows here."""
-        return self.cluster.column is not None and self.cluster.column[2] != self.inner
+        return self.column is not None and self.column[2] != self.inner
 
     # --- numbers of the call ------------------------------------------------------------------------------
 
@@ -261,18 +280,28 @@ class Loop:
             "flat": (-(-self.cluster.n // BLOCK), BLOCK),
             "rows": (self.rows, self.inner),
             "reduce": (self.rows // self.parts, self.inner * self.parts),
-            "columns": (self.cluster.column[0] if self.cluster.column else 1, 0),
+            "columns": (self.column[0] if self.column else 1, 0),
         }
         items, size = each[self.structure]
         size = size or self.cluster.n // max(items, 1)
         grain = max(1, int(CHUNK_NS / max(size * self.work_ns, 1e-3)))
         if self.late:  # a partial result for each chunk: few, but short sums
-            grain = max(grain, -(-items // MOST_PARTS), ROWS_OF_PART if self.structure == "rows" else 1)
+            grain = max(grain, -(-items * self.times // MOST_PARTS), ROWS_OF_PART if self.structure == "rows" else 1)
         return items, min(grain, max(items, 1))
 
     def width(self) -> int:
         """Lanes of the code."""
         return 1 if self.cluster.n == 1 else LANES
+
+
+def _rows_together(column: tuple[int, int, int]) -> int:
+    """How many rows of sums should be one: as many as fill the lanes, if there are far more."""
+    blocks, m, c = column
+    times = 1
+    while c * times < SHORT_SUMS or c * times % LANES:
+        times *= 2
+    short = c < SHORT_SUMS and blocks == 1
+    return times if short and m % times == 0 and m >= ROWS_OF_PART * times else 1
 
 
 def _extents(outer: list[int]) -> list[int]:

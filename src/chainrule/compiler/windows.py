@@ -4,8 +4,9 @@ Lanes are channels. For each position the places that lie within the image are a
 outside of the channel loop; so there is no padded copy and no test inside. Without padding all places are valid, and
 those of a small window are written out.
 
-Kernels that read windows share the work by rows of positions; those that write to windows, which may overlap, by
-images. What is added to an element of 16 bits is rounded each time, as in the reference.
+Kernels that read windows, or write to windows that tile the image, share the work by rows of positions; those that
+write to other windows, which may overlap or leave gaps, by images. What is added to an element of 16 bits is rounded
+each time, as in the reference.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 from ..dtypes import DType
-from ..graph.ir import Node, Value
+from ..graph.ir import Node
+from . import elementwise
 from .kernel import Call, Code, Frame, Lowered, Ref
+from .math.lanes import Lanes
 from .moving import grain_for
 from .running import above, add, lowest, real_parts
-from .vector import I1, I32, I64, LANES, is_float, scalar_type
+from .vector import I1, I32, I64, LANES, is_float, scalar_type, smaller
 
 _WRITTEN_OUT = 9
 """Windows of at most so many places are written out if all are valid."""
@@ -49,6 +52,11 @@ class _How(NamedTuple):
     def overlaps(self) -> bool:
         """Whether an element may be in two windows."""
         return any((k - 1) * d + 1 > s for k, s, d in zip(self.window, self.stride, self.dilation, strict=True))
+
+    def tiles(self, image: tuple[int, ...], pooled: tuple[int, ...]) -> bool:
+        """Whether every element of an image (N, spatial..., C) is in one window."""
+        dense = self.window == self.stride and not any(map(any, self.padding)) and set(self.dilation) == {1}
+        return dense and image[1:-1] == tuple(n * k for n, k in zip(pooled[1:-1], self.window, strict=True))
 
     @property
     def key(self) -> str:
@@ -93,14 +101,14 @@ class _Nest:
     Args:
         frame: the kernel, whose first words are those of `_sizes`.
         how: the window.
-        whole: whether channels are a multiple of the lanes, which spares the code of the tail.
+        ending: of the channels, see `_ending`.
     """
 
-    def __init__(self, frame: Frame, how: _How, whole: bool) -> None:
+    def __init__(self, frame: Frame, how: _How, ending: str) -> None:
         rank = how.rank
-        self.e, self.b, self.how, self.rank = frame.e, frame.b, how, rank
+        self.frame, self.e, self.b, self.how, self.rank = frame, frame.e, frame.b, how, rank
         self.image, self.pooled = frame.words[:rank], frame.words[rank : 2 * rank]
-        self.channels, self.whole = frame.words[2 * rank], whole
+        self.channels, self.ending = frame.words[2 * rank], ending
         self.steps = [self.channels]  # from an element to the next along each axis
         for extent in reversed(self.image[1:]):
             self.steps.insert(0, self.b.mul(self.steps[0], extent))
@@ -108,11 +116,20 @@ class _Nest:
 
     def lanes(self, body: Callable[[Any], None]) -> None:
         """Emit ``body(channel)`` for the channels, as many at a time as there are lanes."""
-        if not self.whole:
+        if self.ending == "tail":
             self.e.blocks(self.channels, body)
             return
         with self.e.loop(I64(0), self.channels, LANES) as channel:
-            body(channel)
+            last = self.b.sub(self.channels, I64(LANES))
+            body(channel if self.ending == "whole" else smaller(self.b, channel, last))
+
+    def rows(self, buffers: list[Any], dtype: DType, body: Callable[[list[Any], tuple[_Span, ...], Any], None]) -> None:
+        """Emit ``body(images, spans, number)`` for items that are places along the first axis, in an image."""
+        b = self.b
+        with self.e.loop(self.frame.begin, self.frame.end) as row:
+            image, p = b.udiv(row, self.pooled[0]), b.urem(row, self.pooled[0])
+            images = [self.e.address(buffer, b.mul(image, self.image_size), dtype) for buffer in buffers]
+            self.positions((self.span(0, p),), row, lambda spans, number: body(images, spans, number))
 
     def span(self, axis: int, position: Any) -> _Span:
         """A position along an axis."""
@@ -172,9 +189,11 @@ def _sizes(image: tuple[int, ...], pooled: tuple[int, ...], parts: int = 1) -> t
     return (*image[1:-1], *pooled[1:-1], image[-1] * parts)
 
 
-def _is_whole(out: Value, parts: int) -> bool:
-    """Whether the channels fill all lanes."""
-    return out.shape[-1] * parts % LANES == 0
+def _ending(channels: int, *, repeatable: bool) -> str:
+    """How channels end: "whole" if they fill all lanes, "again" if some may be done twice, else "tail", with a mask."""
+    if channels % LANES == 0:
+        return "whole"
+    return "again" if repeatable and channels > LANES else "tail"
 
 
 # --- reading windows --------------------------------------------------------------------------------------
@@ -188,8 +207,8 @@ def _maximum(nest: _Nest, sources: list[Any], spans: tuple[_Span, ...], channel:
     best = e.variable(e.of(dtype), e.const(scalar_type(dtype), lowest(dtype)))
 
     def visit(place: _Place) -> None:
-        x, before = e.load(sources[0], b.add(place.offset, channel), dtype), b.load(best)
-        b.store(e.select(above(e, x, before, dtype), x, before), best)
+        x, before = (Lanes(e, v) for v in (e.load(sources[0], b.add(place.offset, channel), dtype), b.load(best)))
+        b.store(elementwise.larger(before, x, dtype).v, best)
 
     nest.places(spans, visit)
     return b.load(best)
@@ -245,19 +264,14 @@ def _taken(nest: _Nest, sources: list[Any], spans: tuple[_Span, ...], channel: A
     return b.load(result)
 
 
-def _emit_reading(frame: Frame, how: _How, dtype: DType, whole: bool, read: _Read) -> None:
-    e, b = frame.e, frame.b
-    nest = _Nest(frame, how, whole)
+def _emit_reading(frame: Frame, nest: _Nest, dtype: DType, read: _Read) -> None:
     *images, target = frame.buffers
-    with e.loop(frame.begin, frame.end) as row:  # a place along the first axis, in an image
-        image, p = b.udiv(row, nest.pooled[0]), b.urem(row, nest.pooled[0])
-        sources = [e.address(s, b.mul(image, nest.image_size), dtype) for s in images]
 
-        def position(spans: tuple[_Span, ...], number: Any) -> None:
-            to = e.address(target, b.mul(number, nest.channels), dtype)
-            nest.lanes(lambda c: e.store(read(nest, sources, spans, c, dtype), to, c, dtype))
+    def position(sources: list[Any], spans: tuple[_Span, ...], number: Any) -> None:
+        to = nest.e.address(target, nest.b.mul(number, nest.channels), dtype)
+        nest.lanes(lambda c: nest.e.store(read(nest, sources, spans, c, dtype), to, c, dtype))
 
-        nest.positions((nest.span(0, p),), row, position)
+    nest.rows(images, dtype, position)
 
 
 # --- writing to windows -----------------------------------------------------------------------------------
@@ -301,37 +315,44 @@ def _scattered(
     nest.places(spans, give)
 
 
-def _emit_writing(frame: Frame, how: _How, dtype: DType, whole: bool, write: _Write) -> None:
+def _position(nest: _Nest, dtype: DType, write: _Write) -> Callable[[list[Any], tuple[_Span, ...], Any], None]:
+    """What emits the code of a position, given the images (the first is written to), spans and its number."""
+    e, b = nest.e, nest.b
+
+    def position(images: list[Any], spans: tuple[_Span, ...], number: Any) -> None:
+        given = e.address(nest.frame.buffers[0], b.mul(number, nest.channels), dtype)
+        target, *sources = images
+
+        def some(c: Any) -> None:
+            write(nest, target, sources, spans, c, e.load(given, c, dtype), dtype)
+
+        nest.lanes(some)
+
+    return position
+
+
+def _emit_tiling(frame: Frame, nest: _Nest, dtype: DType, write: _Write) -> None:
+    """Windows that tile the image: each writes its elements, once."""
+    _, *images, result = frame.buffers
+    nest.rows([result, *images], dtype, _position(nest, dtype, write))
+
+
+def _emit_writing(frame: Frame, nest: _Nest, dtype: DType, write: _Write) -> None:
     e, b = frame.e, frame.b
-    nest = _Nest(frame, how, whole)
-    cotangents, *images, result = frame.buffers
-    zero, positions = e.const(scalar_type(dtype), 0), I64(1)
-    for extent in nest.pooled:
-        positions = b.mul(positions, extent)
+    _, *images, result = frame.buffers
+    zero, position = e.const(scalar_type(dtype), 0), _position(nest, dtype, write)
     with e.loop(frame.begin, frame.end) as image:
-        target, *sources = (e.address(p, b.mul(image, nest.image_size), dtype) for p in (result, *images))
-        e.blocks(nest.image_size, lambda i: e.store(zero, target, i, dtype))
-
-        def position(spans: tuple[_Span, ...], number: Any) -> None:
-            given = e.address(cotangents, b.mul(number, nest.channels), dtype)
-
-            def some(c: Any) -> None:
-                write(nest, target, sources, spans, c, e.load(given, c, dtype), dtype)
-
-            nest.lanes(some)
-
+        at = [e.address(p, b.mul(image, nest.image_size), dtype) for p in (result, *images)]
+        e.blocks(nest.image_size, lambda i: e.store(zero, at[0], i, dtype))
         # Positions are numbered through all images, so that number begins with the image's.
-        nest.positions((), image, position)
+        nest.positions((), image, lambda spans, number: position(at, spans, number))
 
 
 # --- lowering ---------------------------------------------------------------------------------------------
 
 
-def _lowering(name: str, emit: Callable[..., None], compute: _Read | _Write, *, writes: bool) -> Any:
-    """What lowers a primitive that reads windows, or writes to them: then the image is the result.
-
-    Reading is parallel over places along the first axis of each image, writing over images, which windows may overlap.
-    """
+def _lowering(name: str, compute: _Read | _Write, *, writes: bool) -> Any:
+    """What lowers a primitive that reads windows, or writes to them: then the image is the result."""
 
     def lower(node: Node) -> Lowered | None:
         how = _how(node.static)
@@ -340,27 +361,29 @@ def _lowering(name: str, emit: Callable[..., None], compute: _Read | _Write, *, 
         dtype, parts = real_parts(out.dtype)
         if not out.size:
             return Lowered([])
-        count, whole = len(node.inputs), _is_whole(out, parts)
+        count, tiles = len(node.inputs), how.tiles(image.shape, pooled.shape)
+        ending = _ending(out.shape[-1] * parts, repeatable=not (writes and how.overlaps))
+        emit: Any = (_emit_tiling if tiles else _emit_writing) if writes else _emit_reading
 
         def build(module: ir.Module, symbol: str) -> None:
             frame = Frame(module, symbol, count + 1, 2 * how.rank + 1)
-            emit(frame, how, dtype, whole, compute)
+            emit(frame, _Nest(frame, how, ending), dtype, compute)
             frame.done()
 
         refs = (*(Ref("in", i) for i in range(count)), Ref("out", 0))
         flops = (pooled.size * math.prod(how.window) + (out.size if writes else 0)) * parts
-        items = out.shape[0] if writes else out.shape[0] * out.shape[1]
+        items = out.shape[0] if emit is _emit_writing else pooled.shape[0] * pooled.shape[1]
         grain = grain_for(flops // items * dtype.itemsize)
-        code = Code(f"{name}/{dtype.name}/{how.key}/{'whole' if whole else 'tail'}", build)
+        code = Code(f"{name}/{dtype.name}/{how.key}/{ending}/{emit.__name__}", build)
         return Lowered([Call(code, refs, _sizes(image.shape, pooled.shape, parts), items, grain, flops)])
 
     return lower
 
 
 LOWER: dict[str, Callable[[Node], Lowered | None]] = {
-    "max_pool": _lowering("max_pool", _emit_reading, _maximum, writes=False),
-    "max_pool_gather": _lowering("max_pool_gather", _emit_reading, _taken, writes=False),
-    "sum_pool": _lowering("sum_pool", _emit_reading, _total, writes=False),
-    "max_pool_scatter": _lowering("max_pool_scatter", _emit_writing, _scattered, writes=True),
-    "sum_pool_spread": _lowering("sum_pool_spread", _emit_writing, _spread, writes=True),
+    "max_pool": _lowering("max_pool", _maximum, writes=False),
+    "max_pool_gather": _lowering("max_pool_gather", _taken, writes=False),
+    "sum_pool": _lowering("sum_pool", _total, writes=False),
+    "max_pool_scatter": _lowering("max_pool_scatter", _scattered, writes=True),
+    "sum_pool_spread": _lowering("sum_pool_spread", _spread, writes=True),
 }
