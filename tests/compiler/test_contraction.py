@@ -234,7 +234,8 @@ def bias_and_scale(size):
     def emit(frame, pointers, words):
         bias, out, rows = pointers
 
-        def store(e, value, row, col):
+        def store(e, values, row, col):
+            (value,) = values
             total = e.b.fadd(e.b.fmul(value, e.const(ir.FloatType(), 2)), e.load(bias, col, np.dtype("float32")))
             where = e.b.add(e.b.mul(row, words[0]), col)
             e.store(total, out, where, np.dtype("float32"))
