@@ -20,8 +20,20 @@ from .kernel import Frame, Ref
 from .tiling import Axis
 from .vector import I64, LANES, Emitter, is_float
 
-#: ``store(e, values, row, column)`` emits the code that stores 16 columns from ``column`` on, of each part.
-Store = Callable[[Emitter, list[Any], Any, Any], None]
+#: Terms of a sum for which what its finish reads comes into the cache meanwhile.
+FETCH_TERMS = 64
+
+
+class Store(NamedTuple):
+    """What a `Finish` does in a kernel.
+
+    Attributes:
+        write: ``write(e, values, row, column)`` emits the code that stores 16 columns from ``column`` on, of each part.
+        fetch: ``fetch(e, row, column)`` emits the code that brings what ``write`` will read into the cache.
+    """
+
+    write: Callable[[Emitter, list[Any], Any, Any], None]
+    fetch: Callable[[Emitter, Any, Any], None] | None = None
 
 
 class Finish(NamedTuple):
@@ -31,9 +43,8 @@ class Finish(NamedTuple):
         key: says all that the code depends on.
         refs: the buffers it uses.
         words: the numbers it uses.
-        emit: ``emit(frame, pointers, words)``, called at the entry of the kernel, gives a `Store`,
-            ``finish(e, values, row, col)``, which emits the code that stores 16 columns from ``col`` on, of each part, of row ``row`` (counted over all
-            batches).
+        emit: ``emit(frame, pointers, words)``, called at the entry of the kernel, gives a `Store`, whose rows are
+            counted over all batches.
     """
 
     key: str
@@ -171,7 +182,7 @@ class Kernel:
         b, e, w = self.b, self.e, self.w
         out_row = b.load(self.row_entry(row, 1), typ=I64)
         if self.store:
-            self.store(e, values, b.add(self.batch["row"], out_row), column)
+            self.store.write(e, values, b.add(self.batch["row"], out_row), column)
             return
         start = b.add(self.batch["out"], b.mul(out_row, w["row_step"]))
         for i, value in enumerate(values):
@@ -231,7 +242,7 @@ class Contraction(Kernel):
                 column = b.mul(number, I64(s.vectors * LANES))
                 at_b = b.add(start_b, b.mul(number, w["panel"]))
                 place = self._place(row, panel)
-                self._multiply_parts(pointers, column, start_a, at_b, place, first)
+                self._multiply_parts(pointers, row, column, start_a, at_b, place, first, last)
                 if last is None:
                     self._finish_tile(row, column, place)
                 else:
@@ -256,13 +267,38 @@ class Contraction(Kernel):
         tile = b.add(b.mul(b.udiv(row, I64(s.tile_rows)), self.w["block_panels"]), panel)
         return self.e.address(self.sums, b.mul(tile, I64(s.parts * s.tile_rows * s.vectors * LANES)), self.dtype)
 
-    def _multiply_parts(self, pointers: list[Any], column: Any, start_a: Any, start_b: Any, place: Any, first: Any) -> None:
+    def _fetch(self, row: Any, column: Any, part: Any, last: Any) -> None:
+        """Bring what the finish of a tile reads into the cache while its sums are computed, if that takes longer.
+
+        Some rows with each part: a processor waits for few lines at a time.
+        """
+        b, e, s = self.b, self.e, self.s
+        if self.store is None or self.store.fetch is None:
+            return
+        terms = I64(1)
+        for i in range(s.k):
+            terms = b.mul(terms, self.w[f"k{i}.extent"])
+        pays = b.icmp_signed(">=", terms, I64(FETCH_TERMS))
+        final = b.sub(self.count, I64(1))
+        each = -(-s.tile_rows // s.parts)
+        begin = b.mul(part, I64(each))
+        end = self.min(b.add(begin, I64(each)), I64(s.tile_rows))
+        with b.if_then(pays if last is None else b.and_(pays, last)), e.loop(begin, end) as r:
+            out_row = b.load(self.row_entry(self.min(b.add(row, r), final), 1), typ=I64)
+            for j in range(s.vectors):
+                self.store.fetch(e, b.add(self.batch["row"], out_row), b.add(column, I64(j * LANES)))
+
+    def _multiply_parts(
+        self, pointers: list[Any], row: Any, column: Any, start_a: Any, start_b: Any, place: Any, first: Any, last: Any
+    ) -> None:
         """The sums of the same tile of each part, kept one behind the other."""
         b, s = self.b, self.s
         if s.parts == 1:
+            self._fetch(row, column, I64(0), last)
             self._keep(self._multiply(pointers, column, start_a, start_b), place, first)
             return
         with self.e.loop(I64(0), I64(s.parts)) as part:
+            self._fetch(row, column, part, last)
             sums = self._multiply(pointers, column, start_a, b.add(start_b, b.mul(part, self.w["part_step"])))
             at = b.mul(part, I64(s.tile_rows * s.vectors * LANES))
             self._keep(sums, self.e.address(place, at, self.dtype), first)

@@ -13,7 +13,7 @@ import numpy as np
 from llvmlite import ir
 
 from ..graph.ir import Value
-from .contraction import Finish
+from .contraction import Finish, Store
 from .fusion import Cluster, columns_of
 from .kernel import Call, Code, Frame, Lowered, Ref
 from .loop_code import Body, LoopBody, combine, identity, neutral, write_loop
@@ -207,7 +207,7 @@ class Appended:
         key = f"{describe(self.loop, self.words)}\nkeeps:{[value in self.kept for value in self.products]}"
         return Finish(key, tuple(refs), tuple(self.words.values), self._emit)
 
-    def _emit(self, frame: Frame, pointers: list[Any], words: list[Any]) -> Any:
+    def _emit(self, frame: Frame, pointers: list[Any], words: list[Any]) -> Store:
         """Begin in a kernel; return what is to be done with 16 finished columns of a row."""
         loop = self.loop
         reads, writes, own = len(loop.buffers), len(self.outputs), len(self.kept)
@@ -215,7 +215,7 @@ class Appended:
         given = [*pointers[:reads], *pointers[reads + own : reads + writes]]
         body = _AppendedBody(loop, frame, given, parts, Words(loop, words, partial=True))
 
-        def finish(e: Emitter, values: list[Any], row: Any, col: Any) -> None:
+        def write(e: Emitter, values: list[Any], row: Any, col: Any) -> None:
             body.e = e
             body.at_row(row)
             known = dict(zip(self.products, values, strict=True))
@@ -223,7 +223,14 @@ class Appended:
                 e.store(known[product], own, frame.b.add(body.base, col), product.dtype)
             body.elements(col, known=known)
 
-        return finish
+        def fetch(e: Emitter, row: Any, col: Any) -> None:
+            body.at_row(row)
+            for leaf in ahead:
+                e.fetch(body.pointer[leaf.root], frame.b.add(body.offsets[leaf], col), leaf.root.dtype)
+
+        ahead = [leaf for leaf in loop.leaves.values() if isinstance(leaf, Leaf) and leaf.level == "full"]
+        ahead = [leaf for leaf in ahead if leaf.inner == 1 and any(leaf.outer)]
+        return Store(write, fetch if ahead else None)
 
     def complete(self, lowered: Lowered) -> list[Value]:
         """Give the sums of each chunk their place, and combine them; return all that is made."""
