@@ -10,7 +10,8 @@ from contraction_harness import Runner, aligned, compute, operand
 from llvmlite import ir
 
 from chainrule.compiler import tiling
-from chainrule.compiler.convolution import Finish, can_finish, lower_contraction
+from chainrule.compiler.contraction import Finish, Store
+from chainrule.compiler.convolution import can_finish, lower_contraction
 from chainrule.compiler.kernel import Ref
 from chainrule.compiler.packing import Border
 from chainrule.compiler.tiling import PIECE, Axis, Tile, choose_blocks, collapse
@@ -234,13 +235,14 @@ def bias_and_scale(size):
     def emit(frame, pointers, words):
         bias, out, rows = pointers
 
-        def store(e, value, row, col):
+        def store(e, values, row, col):
+            (value,) = values
             total = e.b.fadd(e.b.fmul(value, e.const(ir.FloatType(), 2)), e.load(bias, col, np.dtype("float32")))
             where = e.b.add(e.b.mul(row, words[0]), col)
             e.store(total, out, where, np.dtype("float32"))
             e.store(e.splat(e.b.sitofp(row, ir.FloatType())), rows, where, np.dtype("float32"))
 
-        return store
+        return Store(store)
 
     return Finish("test bias", (Ref("in", 2), Ref("out", 0), Ref("out", 1)), (size,), emit)
 

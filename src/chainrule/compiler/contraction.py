@@ -20,8 +20,20 @@ from .kernel import Frame, Ref, apart
 from .tiling import Axis
 from .vector import I64, LANES, Emitter, is_float
 
-#: ``store(e, value, row, column)`` emits the code that stores 16 columns from ``column`` on.
-Store = Callable[[Emitter, Any, Any, Any], None]
+#: Terms of a sum for which what its finish reads comes into the cache meanwhile.
+FETCH_TERMS = 64
+
+
+class Store(NamedTuple):
+    """What a `Finish` does in a kernel.
+
+    Attributes:
+        write: ``write(e, values, row, column)`` emits the code that stores 16 columns from ``column`` on, of each part.
+        fetch: ``fetch(e, row, column)`` emits the code that brings what ``write`` will read into the cache.
+    """
+
+    write: Callable[[Emitter, list[Any], Any, Any], None]
+    fetch: Callable[[Emitter, Any, Any], None] | None = None
 
 
 class Finish(NamedTuple):
@@ -31,8 +43,8 @@ class Finish(NamedTuple):
         key: says all that the code depends on.
         refs: the buffers it uses.
         words: the numbers it uses.
-        emit: ``emit(frame, pointers, words)``, called at the entry of the kernel, gives ``finish(e, value, row, col)``,
-            which emits the code that stores 16 columns from ``col`` on of row ``row`` (counted over all batches).
+        emit: ``emit(frame, pointers, words)``, called at the entry of the kernel, gives a `Store`, whose rows are
+            counted over all batches.
     """
 
     key: str
@@ -57,13 +69,14 @@ class Structure(NamedTuple):
     masked: bool
     tail: bool
     in_pieces: bool
+    parts: int = 1
 
 
 #: The numbers that kernels get, before those of the dimensions.
 WORDS = (
     "m", "n", "block_rows", "block_panels", "panels", "row_blocks", "column_blocks", "batches", "panel",
     "piece", "pieces", "split_pieces", "splits", "split_step", "row_step", "column_step", "batch_rows", "first_row",
-    "sums",
+    "sums", "part_step",
 )  # fmt: skip
 GROUPS = ("batch", "rows", "k")
 
@@ -153,25 +166,31 @@ class Kernel:
         index = self.b.add(self.b.mul(row, I64(2)), I64(field))
         return self.b.gep(self.frame.scratch, [index], source_etype=I64)
 
-    def finish(self, value: Any, row: Any, column: Any) -> None:
-        """Store 16 columns of a row (by its entry)."""
+    def finish(self, values: list[Any], row: Any, column: Any) -> None:
+        """Store 16 columns of a row (by its entry), of each part."""
         if not self.s.tail:
-            self._finish(value, row, column)
+            self._finish(values, row, column)
             return
         rest = self.b.sub(self.w["n"], column)
         with self.b.if_else(self.b.icmp_signed(">=", rest, I64(LANES))) as (whole, part):
             with whole:
-                self._finish(value, row, column)
+                self._finish(values, row, column)
             with part, self.e.masked(self.e.tail_mask(rest)):
-                self._finish(value, row, column)
+                self._finish(values, row, column)
 
-    def _finish(self, value: Any, row: Any, column: Any) -> None:
+    def _finish(self, values: list[Any], row: Any, column: Any) -> None:
         b, e, w = self.b, self.e, self.w
         out_row = b.load(self.row_entry(row, 1), typ=I64)
         if self.store:
-            self.store(e, value, b.add(self.batch["row"], out_row), column)
+            self.store.write(e, values, b.add(self.batch["row"], out_row), column)
             return
         start = b.add(self.batch["out"], b.mul(out_row, w["row_step"]))
+        for i, value in enumerate(values):
+            at = b.add(column, b.mul(w["n"], I64(i))) if i else column
+            self._store(value, start, at)
+
+    def _store(self, value: Any, start: Any, column: Any) -> None:
+        b, e, w = self.b, self.e, self.w
         if self.s.unit_out:
             e.store(value, self.out, b.add(start, column), self.dtype)
             return
@@ -222,9 +241,8 @@ class Contraction(Kernel):
                 number = b.add(self.first_panel, panel)
                 column = b.mul(number, I64(s.vectors * LANES))
                 at_b = b.add(start_b, b.mul(number, w["panel"]))
-                sums = self._multiply(pointers, column, start_a, at_b)
                 place = self._place(row, panel)
-                self._keep(sums, place, first)
+                self._multiply_parts(pointers, row, column, start_a, at_b, place, first, last)
                 if last is None:
                     apart(b, lambda: self._finish_tile(row, column, place))
                 else:
@@ -247,7 +265,43 @@ class Contraction(Kernel):
             return self.sums
         b, s = self.b, self.s
         tile = b.add(b.mul(b.udiv(row, I64(s.tile_rows)), self.w["block_panels"]), panel)
-        return self.e.address(self.sums, b.mul(tile, I64(s.tile_rows * s.vectors * LANES)), self.dtype)
+        return self.e.address(self.sums, b.mul(tile, I64(s.parts * s.tile_rows * s.vectors * LANES)), self.dtype)
+
+    def _fetch(self, row: Any, column: Any, part: Any, last: Any) -> None:
+        """Bring what the finish of a tile reads into the cache while its sums are computed, if that takes longer.
+
+        Some rows with each part: a processor waits for few lines at a time.
+        """
+        b, e, s = self.b, self.e, self.s
+        if self.store is None or self.store.fetch is None:
+            return
+        terms = I64(1)
+        for i in range(s.k):
+            terms = b.mul(terms, self.w[f"k{i}.extent"])
+        pays = b.icmp_signed(">=", terms, I64(FETCH_TERMS))
+        final = b.sub(self.count, I64(1))
+        each = -(-s.tile_rows // s.parts)
+        begin = b.mul(part, I64(each))
+        end = self.min(b.add(begin, I64(each)), I64(s.tile_rows))
+        with b.if_then(pays if last is None else b.and_(pays, last)), e.loop(begin, end) as r:
+            out_row = b.load(self.row_entry(self.min(b.add(row, r), final), 1), typ=I64)
+            for j in range(s.vectors):
+                self.store.fetch(e, b.add(self.batch["row"], out_row), b.add(column, I64(j * LANES)))
+
+    def _multiply_parts(
+        self, pointers: list[Any], row: Any, column: Any, start_a: Any, start_b: Any, place: Any, first: Any, last: Any
+    ) -> None:
+        """The sums of the same tile of each part, kept one behind the other."""
+        b, s = self.b, self.s
+        if s.parts == 1:
+            self._fetch(row, column, I64(0), last)
+            self._keep(self._multiply(pointers, column, start_a, start_b), place, first)
+            return
+        with self.e.loop(I64(0), I64(s.parts)) as part:
+            self._fetch(row, column, part, last)
+            sums = self._multiply(pointers, column, start_a, b.add(start_b, b.mul(part, self.w["part_step"])))
+            at = b.mul(part, I64(s.tile_rows * s.vectors * LANES))
+            self._keep(sums, self.e.address(place, at, self.dtype), first)
 
     def _multiply(self, pointers: list[Any], column: Any, start_a: Any, start_b: Any) -> list[Any]:
         """The sums of a tile over a piece of k, row by row."""
@@ -330,8 +384,11 @@ class Contraction(Kernel):
         vectors = I64(1) if s.vectors == 1 else self.min(I64(s.vectors), needed)
         with e.loop(I64(0), rows) as r, e.loop(I64(0), vectors) as j:
             at = b.add(b.mul(r, I64(s.vectors)), j)
-            value = e.load(place, b.mul(at, I64(LANES)), self.dtype)
-            self.finish(value, b.add(row, r), b.add(column, b.mul(j, I64(LANES))))
+            tile = s.tile_rows * s.vectors
+            values = [
+                e.load(place, b.mul(b.add(at, I64(i * tile)), I64(LANES)), self.dtype) for i in range(s.parts)
+            ]
+            self.finish(values, b.add(row, r), b.add(column, b.mul(j, I64(LANES))))
 
 
 class Sum(Kernel):
@@ -346,19 +403,25 @@ class Sum(Kernel):
         first = b.mul(row_block, w["block_rows"])
         count = self.min(w["block_rows"], b.sub(w["m"], first))
         self.fill_rows(first, count)
-        start = b.mul(b.add(b.mul(batch, w["m"]), first), w["n"])
+        before = b.add(b.mul(batch, w["m"]), first)
         with e.loop(I64(0), count) as row:
-            here = b.add(start, b.mul(row, w["n"]))
+            here = b.mul(b.add(before, row), b.mul(w["n"], I64(self.s.parts)))
 
             def columns(column: Any, row: Any = row, here: Any = here) -> None:
-                total = e.variable(e.of(self.dtype), ir.Constant(e.of(self.dtype), None))
-                with e.loop(I64(0), w["splits"]) as split:
-                    at = b.add(b.add(here, column), b.mul(split, w["split_step"]))
-                    value, old = e.load(partial, at, self.dtype), b.load(total, typ=e.of(self.dtype))
-                    b.store(b.fadd(old, value) if is_float(self.dtype) else b.add(old, value), total)
-                self._finish(b.load(total, typ=e.of(self.dtype)), row, column)
+                starts = [b.add(here, b.mul(w["n"], I64(i))) for i in range(self.s.parts)]
+                self._finish([self._total(partial, b.add(start, column)) for start in starts], row, column)
 
             self._columns(columns)
+
+    def _total(self, partial: Any, at: Any) -> Any:
+        """The sum over all splits of 16 columns."""
+        b, e, w = self.b, self.e, self.w
+        total = e.variable(e.of(self.dtype), ir.Constant(e.of(self.dtype), None))
+        with e.loop(I64(0), w["splits"]) as split:
+            value = e.load(partial, b.add(at, b.mul(split, w["split_step"])), self.dtype)
+            old = b.load(total, typ=e.of(self.dtype))
+            b.store(b.fadd(old, value) if is_float(self.dtype) else b.add(old, value), total)
+        return b.load(total, typ=e.of(self.dtype))
 
     def _columns(self, body: Callable[[Any], None]) -> None:
         b, e, n = self.b, self.e, self.w["n"]

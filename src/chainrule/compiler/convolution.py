@@ -60,6 +60,7 @@ def lower_contraction(
     static: Mapping[str, Any],
     dtype: DType,
     finish: Finish | None = None,
+    parts: int = 1,
 ) -> Lowered:
     """The calls that compute a `dot`, `conv`, `conv_input` or `conv_kernel` node.
 
@@ -70,8 +71,9 @@ def lower_contraction(
         static: the static arguments of the primitive.
         dtype: of both inputs and the result.
         finish: what to do with the results instead of storing them; see `can_finish`.
+        parts: into how many equal parts the columns of a `dot` or `conv` are cut, which `finish` gets together.
     """
-    lowering = _Lowering(dtype, Lowered([]), finish)
+    lowering = _Lowering(dtype, Lowered([]), finish, parts)
     if node_kind == "dot":
         lowering.dot(a, b, **static)
     else:
@@ -97,13 +99,14 @@ class _View(NamedTuple):
 
 
 class _Right(NamedTuple):
-    """The right side of a product, ready for the kernel: contiguous columns; strides of batch and k."""
+    """The right side of a product, ready for the kernel: contiguous columns; strides of batch, k and parts."""
 
     ref: Ref
     panel: int | None
     batch: tuple[int, ...]
     k: tuple[int, ...]
     tile: Tile
+    part: int = 0
 
 
 def _needs_packing(k: list[Axis], columns: list[Axis], m: int, itemsize: int) -> bool:
@@ -123,13 +126,23 @@ class _Lowering:
     dtype: DType
     lowered: Lowered
     finish: Finish | None
+    parts: int = 1
 
     def ref(self, view: _View) -> Ref:
         """The buffer of a view, at its first element."""
         return view.ref._replace(offset=view.ref.offset + view.at * self.dtype.itemsize)
 
     def right(self, source: Ref, batch: list[Axis], k: list[Axis], columns: list[Axis], m: int) -> _Right:
-        """The right operand, packed if need be."""
+        """The right operand, packed if need be; parts of the columns are packed like batches."""
+        if self.parts > 1:
+            (every,) = columns
+            width = every.extent // self.parts
+            batch, columns = [*batch, Axis(self.parts, b=width * every.b)], [Axis(width, b=every.b)]
+            found = self._right(source, batch, k, columns, m)
+            return found._replace(batch=found.batch[:-1], part=found.batch[-1])
+        return self._right(source, batch, k, columns, m)
+
+    def _right(self, source: Ref, batch: list[Axis], k: list[Axis], columns: list[Axis], m: int) -> _Right:
         n = size(columns)
         tile = choose_tile(self.dtype, m, n)
         if 0 in (n, size(k), m, size(batch)) or not _needs_packing(k, columns, m, self.dtype.itemsize):
@@ -154,12 +167,14 @@ class _Lowering:
             [x._replace(b=s) for x, s in zip(batch, b.batch, strict=True)],
             rows,
             [x._replace(b=s) for x, s in zip(k, b.k, strict=True)],
-            n,
+            n // self.parts,
             a,
             b.ref,
             Ref("out", 0),
             row_step,
             panel=b.panel,
+            parts=self.parts,
+            part_step=b.part,
             **more,
         )
         lower_product(whole, self.lowered, self.finish)

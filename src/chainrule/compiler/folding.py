@@ -159,6 +159,6 @@ class _Fold:
         b, e = self.b, self.e
         value = e.load(self.frame.scratch, b.add(start, column), self.dtype)
         if self.store:
-            self.store(e, value, row, column)
+            self.store.write(e, [value], row, column)
         else:
             e.store(value, self.out, b.add(b.mul(row, self.channels), column), self.dtype)

@@ -5,7 +5,7 @@ reduces rows. Within it a value is
 
     full   one element for each of the n
     row    one for each row: the result of a reduction over the rows, or a map of such
-    late   complete only when the whole kernel is: a reduction over columns, or over everything
+    late   complete only when the whole kernel is: a reduction over columns, or over everything, or a "concat"
 
 Clusters are numbered, and an operation may join the one that makes its newest input, or a younger one that reads what
 it reads. So every cluster reads from older ones only: there can be no circle, and the order of numbers is an order in
@@ -204,8 +204,9 @@ class _Clusters:
         newest = self._newest(op)
         found = [self.list[newest]] if newest >= 0 else []
         siblings = {self.readers[v.root] for v in op.inputs if v.root in self.readers and v.root.size > 1}
-        # What reads an operand of a product, and not its result, has the size of that by chance only.
-        found += [c for c in siblings if c.number > newest and c.kind != "product"]
+        # What reads an operand of a product, and not its result, has the size of that by chance only; but what reads
+        # the state of a recurrent step keeps it.
+        found += [c for c in siblings if c.number > newest and (c.kind != "product" or len(c.ops[0].outputs) > 1)]
         return [c for c in sorted(found, key=lambda c: -c.number) if _has_room(c, op) and _same_place(c, op)]
 
     def _newest(self, op: Op) -> int:
@@ -280,7 +281,9 @@ class _Clusters:
 
     def _can_wait(self, op: Op) -> bool:
         """Whether it has more than one element, and depends on nothing such that its phase computes."""
-        return math.prod(op.shape) > 1 and not any(_same_place(cluster, op) for cluster in self._made(op))
+        if math.prod(op.shape) == 1 or op.name == "concat":
+            return False
+        return not any(_same_place(cluster, op) for cluster in self._made(op))
 
     def _made(self, op: Op) -> list[Cluster]:
         """The clusters of what it reads, but for single numbers."""
@@ -319,10 +322,11 @@ class _Clusters:
             elif not (level == FULL and cluster.aligned(view)) and not (level == ROW and _one_per_row(view, cluster)):
                 return False
             stage = max(stage, cluster.stages.get(view.root, 0))
-        if not _fits(cluster, cuts, cluster.row, bool(cluster.column)):
+        joins = op.name == "concat"  # several elements for each: read from outside alone
+        if (joins and stage) or not _fits(cluster, cuts, cluster.row, bool(cluster.column)):
             return False
         cluster.cuts = cuts
-        self._enter(op, cluster, FULL, stage)
+        self._enter(op, cluster, LATE if joins else FULL, stage)
         return True
 
     def _join_row(self, op: Op, cluster: Cluster) -> bool:
@@ -443,9 +447,9 @@ def _sums_columns(cluster: Cluster, how: Reduction) -> bool:
 
 
 def columns_of(op: Op) -> int:
-    """Length of a row of a product's result, in the sense of a matrix."""
+    """Length of a row of a product's result, in the sense of a matrix; of one in parts, that of each."""
     shape = op.outputs[0].shape
-    if op.name != "dot":
+    if op.name != "dot" or len(op.outputs) > 1:
         return shape[-1]
     second = op.inputs[1]
     used = {*op.static["contract"][1], *op.static["batch"][1]}

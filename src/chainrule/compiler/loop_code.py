@@ -199,7 +199,14 @@ class Body:
     def _at(self, value: Value, index: Any) -> Any:
         """Where in its buffer a result goes."""
         place = self.loop.places.get(value)
-        return self.b.add(self.base if place is None else self.offsets[place], index)
+        if place is None:
+            return self.b.add(self.base, index)
+        return self.b.add(self.offsets[place] if place in self.offsets else self.words.offset(place), index)
+
+    def _parts(self, value: Value, index: Any) -> list[Any]:
+        """The elements of a value, or those of each part of a "concat"."""
+        op = self.loop.maker[value]
+        return [self.value(source, index) for source in (self.loop.args[op] if op.name == "concat" else [value])]
 
     within: Any = I64(0)  # of a row that has several parts, where this one begins
 
@@ -207,12 +214,15 @@ class Body:
         """All that the pass of this stage does with the elements from ``index`` on."""
         self.cache, self.stage = dict(known or {}), stage
         loop = self.loop
-        found_values = [(value, self.value(value, index)) for value in loop.wanted(stage)]
-        for value, found in found_values:  # all is read before the first is written, which may be in place
-            if value in self.targets:
-                self.e.store(found, self.targets[value], self._at(value, index), value.dtype)
-            else:
-                self.e.store(found, self.kept[value], self.b.add(self.within, index), value.dtype)
+        found_values = [(value, self._parts(value, index)) for value in loop.wanted(stage)]
+        for value, parts in found_values:  # all is read before the first is written, which may be in place
+            if value in self.kept:
+                self.e.store(parts[0], self.kept[value], self.b.add(self.within, index), value.dtype)
+                continue
+            at = self._at(value, index)
+            for i, found in enumerate(parts):
+                at = self.b.add(at, self.words.part(loop.places[value])) if i else at
+                self.e.store(found, self.targets[value], at, value.dtype)
         for op in loop.reductions(stage):
             self.take_in(op, self.value(loop.args[op][0], index), index)
         self.cache = {}

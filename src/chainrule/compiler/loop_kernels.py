@@ -13,7 +13,7 @@ import numpy as np
 from llvmlite import ir
 
 from ..graph.ir import Value
-from .contraction import Finish
+from .contraction import Finish, Store
 from .fusion import Cluster, columns_of
 from .kernel import Call, Code, Frame, Lowered, Ref
 from .loop_code import Body, LoopBody, combine, identity, neutral, write_loop
@@ -47,9 +47,8 @@ def describe(loop: Loop, words: Words) -> str:
     for leaf in loop.leaves.values():
         number[leaf] = f"L{len(number)}"
         lines.append(f"{number[leaf]}={_leaf_text(leaf, buffers)}")
-    for value in loop.cluster.members:
-        if value not in loop.maker:
-            number[value] = "product"
+    products = [value for value in loop.cluster.members if value not in loop.maker]
+    number |= {value: f"product{i or ''}" for i, value in enumerate(products)}
     for op in loop.ops:
         out = op.outputs[0]
         number[out] = f"v{len(number)}"
@@ -195,11 +194,11 @@ class Appended:
     """
 
     def __init__(self, cluster: Cluster, stored: set[Value], constants: dict[Value, np.ndarray]) -> None:
-        self.product = cluster.ops[0].outputs[0]
+        self.products = cluster.ops[0].outputs
         self.loop = Loop(cluster, stored, constants, columns=columns_of(cluster.ops[0]))
         self.words = Words(self.loop, partial=True)
-        self.keeps_product = self.product in stored
-        self.outputs = [*([self.product] if self.keeps_product else []), *self.loop.stored]
+        self.kept = [value for value in self.products if value in stored]
+        self.outputs = [*self.kept, *self.loop.stored]
 
     @cached_property
     def finish(self) -> Finish:
@@ -207,25 +206,33 @@ class Appended:
         refs = [Ref("in", 2 + i) for i in range(len(self.loop.buffers))]
         refs += [Ref("out", i) for i in range(len(self.outputs))]
         refs += [Ref("part", i) for i in range(len(self.loop.late))]
-        key = f"{describe(self.loop, self.words)}\nkeeps:{self.keeps_product}"
+        key = f"{describe(self.loop, self.words)}\nkeeps:{[value in self.kept for value in self.products]}"
         return Finish(key, tuple(refs), tuple(self.words.values), self._emit)
 
-    def _emit(self, frame: Frame, pointers: list[Any], words: list[Any]) -> Any:
+    def _emit(self, frame: Frame, pointers: list[Any], words: list[Any]) -> Store:
         """Begin in a kernel; return what is to be done with 16 finished columns of a row."""
-        loop, dtype = self.loop, self.product.dtype
-        reads, writes = len(loop.buffers), len(self.outputs)
-        given, parts = pointers[: reads + writes], pointers[reads + writes :]
-        own = given.pop(reads) if self.keeps_product else None
+        loop = self.loop
+        reads, writes, own = len(loop.buffers), len(self.outputs), len(self.kept)
+        parts, kept = pointers[reads + writes :], dict(zip(self.kept, pointers[reads : reads + own], strict=True))
+        given = [*pointers[:reads], *pointers[reads + own : reads + writes]]
         body = _AppendedBody(loop, frame, given, parts, Words(loop, words, partial=True))
 
-        def finish(e: Emitter, value: Any, row: Any, col: Any) -> None:
+        def write(e: Emitter, values: list[Any], row: Any, col: Any) -> None:
             body.e = e
             body.at_row(row)
-            if own is not None:
-                e.store(value, own, frame.b.add(body.base, col), dtype)
-            body.elements(col, known={self.product: value})
+            known = dict(zip(self.products, values, strict=True))
+            for product, own in kept.items():
+                e.store(known[product], own, frame.b.add(body.base, col), product.dtype)
+            body.elements(col, known=known)
 
-        return finish
+        def fetch(e: Emitter, row: Any, col: Any) -> None:
+            body.at_row(row)
+            for leaf in ahead:
+                e.fetch(body.pointer[leaf.root], frame.b.add(body.offsets[leaf], col), leaf.root.dtype)
+
+        ahead = [leaf for leaf in loop.leaves.values() if isinstance(leaf, Leaf) and leaf.level == "full"]
+        ahead = [leaf for leaf in ahead if leaf.inner == 1 and any(leaf.outer)]
+        return Store(write, fetch if ahead else None)
 
     def complete(self, lowered: Lowered) -> list[Value]:
         """Give the sums of each chunk their place, and combine them; return all that is made."""

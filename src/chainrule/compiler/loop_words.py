@@ -49,6 +49,9 @@ class Words:
                     self._put((leaf, i), stride)
             if leaf.inner not in (0, 1):
                 self._put((leaf, -1), leaf.inner)
+        for value, place in loop.places.items():
+            if loop.maker[value].name == "concat":
+                self._put((place, "part"), cluster.targets[value].shape[-1])
         for value in loop.saved:
             self._reserve(value, (cluster.row or 0) * value.dtype.itemsize)
         for op in loop.late:
@@ -109,6 +112,10 @@ class Words:
     def stride(self, leaf: Leaf, number: int) -> Any:
         """Stride along a dim of the rows, or within a row (-1)."""
         return self._word((leaf, number))
+
+    def part(self, place: Leaf) -> Any:
+        """How far the parts of a "concat" are apart."""
+        return self._word((place, "part"))
 
     def constant(self, leaf: Scalar) -> Any:
         """A constant's bits."""

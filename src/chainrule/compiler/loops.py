@@ -202,7 +202,7 @@ class Loop:
         cluster = self.cluster
         found = [
             v for v in [*self.stored, *self.saved]
-            if cluster.members[v] == FULL and cluster.stages[v] == stage and self.maker[v].kind == "map"
+            if cluster.members[v] != ROW and cluster.stages[v] == stage and self.maker[v].kind == "map"
         ]  # fmt: skip
         return list(dict.fromkeys(found))
 

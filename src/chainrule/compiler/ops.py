@@ -22,9 +22,14 @@ from ..dtypes import DType
 from ..graph.ir import Graph, Node, TensorType, Value
 from . import elementwise, halos
 from .library import can_contract, lowering_of
+from .vector import LANES
 from .views import LOOKS, View, through, whole
 
 REDUCTIONS = frozenset({"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_any", "reduce_all"})
+
+
+MOST_BESIDE = 8
+"""More parts than these are copied, each by itself."""
 
 
 @dataclass(eq=False)
@@ -38,7 +43,7 @@ class Op:
         inputs: views of what it reads; those of a map have its shape, those of kernels are whole buffers.
         outputs: what it makes.
         node: the node that it comes from, if any: its static arguments and source line.
-        target: how the result lies in its buffer; None where it fills it.
+        target: how the result lies in its buffer; None where it fills it. Of a "concat", how its first part does.
     """
 
     kind: str
@@ -70,6 +75,7 @@ class Ops:
         self.list: list[Op] = []
         self._views: dict[Value, View] = {}
         self._copies: dict[Value, Value] = {}
+        self._mapped: set[Value] = set()
         self._halos = halos.find(graph)
         self._bordered: dict[View, halos.Borders] = {}
         for node in graph.nodes:
@@ -112,6 +118,7 @@ class Ops:
             target = self._views[out] = halos.inside(root, tuple(out.shape), borders)
             self._bordered[target] = borders
             out = root
+        self._mapped.add(out)
         self.list.append(Op("map", name, tuple(shape), inputs, (out,), static, node, target=target))
 
     # --- nodes --------------------------------------------------------------------------------------------
@@ -136,6 +143,9 @@ class Ops:
             self._map(name, out.shape, inputs, out, node.static, node)
         elif can_contract(node):
             self._product(node)
+        elif name == "concat" and self._joins(node):
+            axis, out = node.static["axis"], node.outputs[0]
+            self.list.append(beside([self.view(v) for v in node.inputs], out, math.prod(out.shape[:axis]), node))
         else:
             self._kernel(node)
 
@@ -195,6 +205,14 @@ class Ops:
         self._map("alias", view.shape, (view,), made, {}, view.root.node)
         return whole(made)
 
+    def _joins(self, node: Node) -> bool:
+        """Whether it puts results of maps beside one another, all of one size, that maps may write there at once."""
+        views = [self.view(v) for v in node.inputs]
+        one = {view.shape for view in views}
+        run = math.prod(node.inputs[0].shape[node.static["axis"] :])
+        made = all(view.is_whole and view.root in self._mapped for view in views)
+        return made and len(one) == 1 and run >= LANES and len(views) <= MOST_BESIDE
+
     def _kernel(self, node: Node) -> None:
         lower = lowering_of(node.primitive.name)
         lowered = lower(node) if lower is not None else None
@@ -204,6 +222,13 @@ class Ops:
         inputs = tuple(whole(self.buffer(v)) if i in read else self.view(v) for i, v in enumerate(node.inputs))
         kind = "host" if lowered is None else "kernel"
         self.list.append(Op(kind, node.primitive.name, (), inputs, node.outputs, node.static, node, lowered))
+
+
+def beside(parts: Sequence[View], out: Value, outer: int, node: Node | None) -> Op:
+    """A map that writes parts, each of ``outer`` rows, beside one another."""
+    inner = out.size // (outer * len(parts))
+    target = View(out, 0, (outer, inner), (inner * len(parts), 1))
+    return Op("map", "concat", (outer, inner), tuple(parts), (out,), {}, node, target=target)
 
 
 def _complex(node: Node) -> bool:

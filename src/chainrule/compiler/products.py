@@ -25,6 +25,8 @@ class Product:
         panel: distance between panels (of a tile's width) of a packed ``b``; None if it is not packed.
         batch_rows: rows of the output in a batch, by which `Finish` counts.
         first_row: the row of the output that is row 0 here.
+        parts: how many parts of ``n`` columns there are, the same ones of which are finished together.
+        part_step: from one part to the next in ``b``.
         long: the sum is over a batch: the code is for several pieces, though there be one for a small batch.
     """
 
@@ -42,6 +44,8 @@ class Product:
     panel: int | None = None
     batch_rows: int = 0
     first_row: int = 0
+    parts: int = 1
+    part_step: int = 0
     long: bool = False
 
 
@@ -59,16 +63,17 @@ def lower_product(product: Product, lowered: Lowered, finish: Finish | None = No
         return
     if total == 0:
         p.k = [Axis(0)]
-    blocks = choose_blocks(batches, m, p.n, p.k, p.tile, p.dtype.itemsize)
+    blocks = choose_blocks(batches, m, p.n, p.k, p.tile, p.dtype.itemsize, p.parts)
     if blocks.splits == 1:
         lowered.calls.append(_call(p, blocks, finish))
         return
     # Every split writes a dense product of its own; then these are added up in order.
-    step = batches * m * p.n
+    n = p.n * p.parts
+    step = batches * m * n
     lowered.temps.append(blocks.splits * step * p.dtype.itemsize)
     partial = Ref("temp", len(lowered.temps) - 1)
     dense = replace(
-        p, batch=_dense(p.batch, m * p.n), rows=_dense(p.rows, 1), out=partial, row_step=p.n, column_step=1, first_row=0
+        p, batch=_dense(p.batch, m * n), rows=_dense(p.rows, 1), out=partial, row_step=n, column_step=1, first_row=0
     )
     lowered.calls.append(_call(dense, blocks, None, step))
     lowered.calls.append(_sum_call(p, blocks, finish, partial, step))
@@ -91,7 +96,7 @@ def _structure(p: Product, blocks: Blocks) -> Structure:
     return Structure(
         str(p.dtype), p.tile.rows, p.tile.vectors, len(p.batch), len(p.rows), len(p.k), blocks.axis,
         packed=p.panel is not None, unit_a=bool(p.k) and p.k[-1].a == 1, unit_out=p.column_step == 1,
-        masked=masked, tail=p.n % LANES != 0, in_pieces=_in_pieces(p, blocks),
+        masked=masked, tail=p.n % LANES != 0, in_pieces=_in_pieces(p, blocks), parts=p.parts,
     )  # fmt: skip
 
 
@@ -104,7 +109,7 @@ def _words(p: Product, blocks: Blocks, split_step: int) -> dict[str, int]:
         m, p.n, blocks.rows, block_panels, panels, -(-m // blocks.rows), -(-panels // block_panels), size(p.batch),
         columns if p.panel is None else p.panel, blocks.piece, blocks.pieces, -(-blocks.pieces // blocks.splits),
         blocks.splits, split_step, p.row_step, p.column_step, p.batch_rows, p.first_row,
-        table,
+        table, p.part_step,
     ]  # fmt: skip
     named = dict(zip(WORDS, values, strict=True))
     for group in GROUPS:
@@ -137,8 +142,8 @@ def _call(p: Product, blocks: Blocks, finish: Finish | None, split_step: int = 0
     words = _words(p, blocks, split_step)
     code, refs, numbers = _finished(Contraction, _structure(p, blocks), (p.a, p.b, p.out), words, finish)
     items = words["row_blocks"] * words["column_blocks"] * words["batches"] * blocks.splits
-    flops = 2 * words["batches"] * words["m"] * p.n * size(p.k)
-    tile_bytes = p.tile.rows * p.tile.columns * p.dtype.itemsize
+    flops = 2 * words["batches"] * words["m"] * p.n * p.parts * size(p.k)
+    tile_bytes = p.tile.rows * p.tile.columns * p.parts * p.dtype.itemsize
     tiles = -(-blocks.rows // p.tile.rows) * words["block_panels"] if _in_pieces(p, blocks) else 1
     grain = max(1, CHUNK_FLOPS * items // max(flops, 1))
     return Call(code, refs, numbers, items, min(grain, items), flops, words["sums"] + tiles * tile_bytes)
@@ -146,7 +151,7 @@ def _call(p: Product, blocks: Blocks, finish: Finish | None, split_step: int = 0
 
 def _sum_call(p: Product, blocks: Blocks, finish: Finish | None, partial: Ref, step: int) -> Call:
     """The call that adds up the partial results of the splits, ``step`` elements from one to the next."""
-    rows = max(1, min(size(p.rows), (16 << 10) // p.n))
+    rows = max(1, min(size(p.rows), (16 << 10) // (p.n * p.parts)))
     words = _words(p, blocks._replace(rows=rows), step)
     # The structure without what only the contraction depends on.
     s = _structure(p, blocks)._replace(tile_rows=0, vectors=0, axis=0, packed=False, unit_a=False, masked=False)

@@ -24,6 +24,7 @@ from .loop_kernels import Appended, Kernel, constant_fill, loop_kernel
 from .memory import Buffer
 from .moving import copy_call
 from .ops import Op, Ops
+from .parts import split
 from .threads import PARALLEL_THRESHOLD
 from .views import View, row_major
 
@@ -199,6 +200,7 @@ class GraphSchedule:
         self.targets = list(outputs)
         self.commit = commit
         self.carries = carries
+        self.ops.list = split(self.ops, set(self.results))
         self.clusters = clusters(self.ops)
         make_again(self.clusters, set(self.results))
         if carries:  # what keeps an old carry is done before a new one is written over it
@@ -348,7 +350,7 @@ class GraphSchedule:
         if cluster.kind in ("loop", "product") and self.needed.isdisjoint(cluster.members):
             return  # all that read it was empty
         for root, target in cluster.targets.items():
-            if root in self.needed:
+            if root in self.needed and cluster.members[root] == FULL:
                 self._border(root, target, cluster.ops, into)
         if _is_copy(cluster):
             view = cluster.ops[0].inputs[0]
@@ -380,10 +382,11 @@ class GraphSchedule:
         out = op.outputs[0]
         views = op.inputs
         first, second = (Operand(v.shape, v.strides) for v in views)
-        inputs, outputs = [v.root for v in views], [out]
-        appended = Appended(cluster, self.needed, self.constants) if len(cluster.ops) > 1 else None
+        inputs, outputs, parts = [v.root for v in views], [out], len(op.outputs)
+        appended = Appended(cluster, self.needed, self.constants) if len(cluster.ops) > 1 or parts > 1 else None
         finish = None if appended is None else appended.finish
-        lowered = lower_contraction(op.name, first, second, tuple(out.shape), op.static, out.dtype, finish)
+        shape = (*out.shape[:-1], out.shape[-1] * parts) if parts > 1 else tuple(out.shape)
+        lowered = lower_contraction(op.name, first, second, shape, op.static, out.dtype, finish, parts)
         if appended is not None:
             inputs, outputs = [*inputs, *appended.loop.buffers], appended.complete(lowered)
         offsets = {i: v.offset * v.root.dtype.itemsize for i, v in enumerate(views)}

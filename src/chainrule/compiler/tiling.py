@@ -110,8 +110,11 @@ def choose_tile(dtype: DType, m: int, n: int) -> Tile:
     return Tile(rows, min(widths, key=lambda v: (-(-needed // v) * v, -v)))
 
 
-def choose_blocks(batch: int, m: int, n: int, k: list[Axis], tile: Tile, itemsize: int) -> Blocks:
-    """How an (m, n) output with a sum over ``k`` is cut into chunks; the cuts of k are the same on all machines."""
+def choose_blocks(batch: int, m: int, n: int, k: list[Axis], tile: Tile, itemsize: int, parts: int = 1) -> Blocks:
+    """How an (m, n) output with a sum over ``k`` is cut into chunks; the cuts of k are the same on all machines.
+
+    The columns may be ``n`` of each of several parts: the sums are cut as if they were one behind the other.
+    """
     total = size(k)
     wanted = max(round(total / PIECE), 1)
     axis = 0
@@ -120,14 +123,15 @@ def choose_blocks(batch: int, m: int, n: int, k: list[Axis], tile: Tile, itemsiz
     extent = k[axis].extent if k else 1
     piece = max(-(-extent // wanted), 1)
     pieces = max(-(-extent // piece), 1)
-    flops = 2 * batch * m * n * total
+    flops = 2 * batch * m * n * parts * total
     # A weight gradient has a small output and a long sum: then the sum is divided among chunks.
-    outputs = batch * -(-m // 128) * -(-n // 128)
+    outputs = batch * -(-m // 128) * -(-n * parts // 128)
     splits = 1
     if outputs < CHUNKS // 2:
         splits = min(CHUNKS // outputs, pieces, max(flops // (4 * CHUNK_FLOPS), 1))
     splits = -(-pieces // -(-pieces // splits))
-    rows, columns = _output_block(batch * splits, m, n, flops, piece * (total // max(extent, 1)) * itemsize, tile)
+    depth = piece * (total // max(extent, 1)) * itemsize * parts
+    rows, columns = _output_block(batch * splits, m, n, flops, depth, tile)
     return Blocks(rows, columns, axis, piece, pieces, splits)
 
 

@@ -148,6 +148,12 @@ class Emitter:
             loaded = self.call(f"llvm.masked.load.{mangled(of)}.p0", of, [where, I32(align), self.mask, zero])
         return self.from_memory(loaded, dtype)
 
+    def fetch(self, base: Any, index: Any, dtype: DType) -> None:
+        """Bring `width` consecutive elements from number ``index`` on into the cache, since they will soon be read."""
+        for i in range(0, self.width, max(64 // dtype.itemsize, 1)):
+            where = self.address(base, self.b.add(index, I64(i)), dtype)
+            self.call("llvm.prefetch.p0", VOID, [where, I32(0), I32(3), I32(1)])
+
     def load_one(self, base: Any, index: Any, dtype: DType) -> Any:
         """One element, in every lane."""
         where = self.address(base, index, dtype)
