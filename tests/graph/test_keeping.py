@@ -136,6 +136,17 @@ def test_a_bias_is_kept_with_the_product():
     assert [v.shape for v in forward.outputs] == [(2, 3), (4, 2, 3), (4, 2, 3)]
 
 
+@pytest.mark.parametrize(("layer", "kept", "tanh"), [(nn.LSTM(3, 4), 6, 1), (nn.GRU(3, 4), 4, 1), (nn.RNN(3, 4), 1, 0)])
+def test_activations_are_kept_instead_of_the_product(layer, kept, tanh):
+    """Of an LSTM four gates and both states; its cell goes through ``tanh`` again. What an RNN keeps is its result."""
+    forward, back = loops(
+        graph_of(lambda x: cr.grad(lambda m, x: cr.sum(m(x)[0] ** 2))(layer, x), XS.astype("float32"))
+    )
+    stacks = [v for v in forward.outputs if v.ndim == 3]
+    assert len(stacks) == kept + 1  # the result of the layer, too
+    assert (count(back.static["body"], "sigmoid"), count(back.static["body"], "tanh")) == (0, tanh)
+
+
 def test_a_product_that_the_gradient_does_not_need_is_not_kept():
     forward, _ = loops(graph_of(cr.grad(total(lambda h, x, w: (h @ w + x, None)), (0, 1, 2)), W, XS, H))
     assert len(forward.outputs) == 2  # the last state, and the states, for the gradient of the weight

@@ -128,7 +128,7 @@ def clusters(ops: Ops) -> list[Cluster]:
     made = _Clusters()
     for op in ops.list:
         made.add(op)
-    made.settle(made.waiting.values())
+    made.settle(made.waiting.values(), together=False)
     return made.list
 
 
@@ -245,13 +245,16 @@ class _Clusters:
             del self.waiting[op.outputs[0]]
         return True
 
-    def settle(self, ops: Iterable[Op]) -> None:
-        """Let maps that wait do so no longer."""
+    def settle(self, ops: Iterable[Op], together: bool = True) -> None:
+        """Let maps that wait do so no longer; those that one operation reads share a loop, if they can."""
+        home: Cluster | None = None
         for op in list(ops):
-            if op.outputs[0] in self.waiting:
-                self.settle(self._awaited(op))
-                del self.waiting[op.outputs[0]]
-                self._place(op)
+            if op.outputs[0] not in self.waiting or (home is not None and self._bring([op], home)):
+                continue
+            self.settle(self._awaited(op))
+            del self.waiting[op.outputs[0]]
+            self._place(op)
+            home = self.home[op.outputs[0]] if together else None
 
     def _join_full(self, op: Op, cluster: Cluster) -> bool:
         """Enter as an operation on all elements."""

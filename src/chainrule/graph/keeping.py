@@ -15,7 +15,8 @@ from .passes.rewrite import Rewriter
 from .tracing import rewired
 
 _DEAR = ("contraction", "host")
-_SUMS = ("add", "subtract")
+_SUMS = frozenset({"add", "subtract"})
+_ACTIVATIONS = frozenset({"exp", "sigmoid", "tanh"})
 
 
 def with_kept(body: Graph, carry: Sequence[Value]) -> tuple[Graph, int]:
@@ -25,10 +26,7 @@ def with_kept(body: Graph, carry: Sequence[Value]) -> tuple[Graph, int]:
 
 
 def _dear(body: Graph) -> list[Value]:
-    """Results that are dear to compute; instead of a product that goes into one sum, such as a bias, that sum.
-
-    The sum is as large, and going backward through it needs no product.
-    """
+    """Results that are dear to compute, or what is as large, was made of them, and lets the gradient do with less."""
     readers: dict[Value, list[Node | None]] = {}
     for node in body.nodes:
         for value in node.inputs:
@@ -38,10 +36,7 @@ def _dear(body: Graph) -> list[Value]:
     found: list[Value] = []
     for node in body.nodes:
         if _is_dear(node):
-            values = list(node.outputs)
-            while len(values) == 1 and (total := _only_sum(values[0], readers)) is not None:
-                values = [total]
-            found += values
+            found += _further(node.outputs[0], readers) if len(node.outputs) == 1 else node.outputs
     return list(dict.fromkeys(found))
 
 
@@ -50,12 +45,26 @@ def _is_dear(node: Node) -> bool:
     return not node.fleeting and (within or node.primitive.lowering in _DEAR)
 
 
-def _only_sum(value: Value, readers: dict[Value, list[Node | None]]) -> Value | None:
-    """The sum of the same type that alone reads the value."""
-    node, *others = readers.get(value, [None])
-    if others or node is None or node.fleeting or node.primitive.name not in _SUMS:
-        return None
-    return node.outputs[0] if node.outputs[0].type == value.type else None
+def _further(value: Value, readers: dict[Value, list[Node | None]]) -> list[Value]:
+    """What to keep instead of a value that is read for this alone.
+
+    The sum with something else, such as a bias, since a sum hands its cotangent on; an activation, whose gradient needs
+    its result alone; for gates that are cut out of one product, those of each.
+    """
+    nodes = readers.get(value, [None])
+    if any(node is None or node.fleeting or not node.recorded for node in nodes):
+        return [value]
+    results = [node.outputs[0] for node in nodes if node is not None]
+    names = {node.primitive.name for node in nodes if node is not None}
+    if len(nodes) == 1 and results[0].type == value.type:
+        if names <= _ACTIVATIONS:
+            return results
+        return _further(results[0], readers) if names <= _SUMS else [value]
+    if names == {"slice"} and sum(v.size for v in results) <= value.size:
+        parts = [part for v in results for part in _further(v, readers)]
+        if any(part.node is not None and part.node.primitive.name in _ACTIVATIONS for part in parts):
+            return parts
+    return [value]
 
 
 def keeping(graph: Graph) -> Graph:
