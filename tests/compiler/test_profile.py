@@ -11,7 +11,10 @@ from explain_harness import checked, drawing, floats, mlp
 import chainrule as cr
 from chainrule.errors import ArgumentError
 from chainrule.inspect.explain import explain
-from chainrule.inspect.profile import counting_seconds, profile
+from chainrule.inspect.profile import Profile, Runs, counting_seconds, profile
+from chainrule.inspect.report import rows_of
+
+W8 = floats(8, 8)
 
 
 def recurrent():
@@ -65,6 +68,25 @@ def test_a_loop_contains_its_body():
     assert {m.calls for m in loop.inside} == {25}
     assert loop.seconds >= sum(m.seconds for m in loop.inside) > 0
     assert loop.alone >= 0
+
+
+def test_interruptions_of_what_is_inside_are_no_time_of_the_loop():
+    """Each run is interrupted in another kernel: the middle of the loop's time is not that of its parts together."""
+
+    def repeated(h, xs):
+        return cr.scan(lambda h, x: (cr.tanh(cr.sin(h @ W8) @ W8) @ W8 + x, None), h, xs)[0]
+
+    args = floats(4, 8), floats(25, 4, 8)
+    program = cr.compile(repeated).program_for(*args)
+    rows = rows_of(program)
+    (loop,) = [row.number for row in rows if row.kind == "scan"]
+    inside = [row.number for row in rows if row.depth == 1]
+    n = 4 * len(inside)
+    seconds = np.full((n, len(program.numbered)), 1e-3)
+    seconds[np.arange(n), np.resize(inside, n)] += 1.0
+    seconds[:, loop] = seconds[:, inside].sum(axis=1) + 1e-3
+    measured = Profile(program, Runs(seconds.sum(axis=1), seconds, np.ones_like(seconds)))
+    assert next(m for m in measured.kernels if m.row.number == loop).alone == pytest.approx(1e-3, rel=0.01)
 
 
 def test_measuring_ends_with_the_call_and_costs_little():

@@ -29,10 +29,11 @@ ALLOWED = {
     "tensor": GROUND | {"graph.ir", "primitives"},
     "autodiff": GROUND | {"graph.ir", "primitives", "tensor"},
     "graph.tracing": GROUND | {"graph.ir", "primitives", "tensor", "autodiff"},
-    "graph.control": GROUND | {"graph.ir", "primitives", "tensor", "autodiff", "graph.tracing"},
+    "graph.keeping": {"graph.ir", "graph.passes", "graph.tracing", "primitives"},
     "graph.checkpointing": GROUND | {"graph.ir", "primitives", "tensor", "autodiff", "graph.tracing"},
     "graph.batching": GROUND | {"graph.ir", "primitives", "tensor", "autodiff", "graph.tracing"},
 }
+ALLOWED["graph.control"] = ALLOWED["graph.tracing"] | {"graph.tracing", "graph.keeping", "graph.passes"}
 ALLOWED["graph.batch_control"] = ALLOWED["graph.control"] | {"graph.control", "graph.batching"}
 ALLOWED["graph.per_sample"] = ALLOWED["graph.curvature"] = ALLOWED["graph.batch_control"]
 ALLOWED["functions"] = ALLOWED["graph.batch_control"] | {"graph.batch_control"}

@@ -16,7 +16,7 @@ from ..primitives.base import Array, primitive
 from ..registry import F
 from ..tensor.bind import next_number
 from ..tensor.cells import Cell, Snapshot
-from ..tensor.state import NEVER, deeper, recording, standing_in, state
+from ..tensor.state import NEVER, deeper, fleeting, recording, standing_in, state
 from ..tensor.tensor import Edge, Tensor
 from .tape import check_cotangent, pull
 from .trees import flatten, leaves_like, unflatten
@@ -25,6 +25,7 @@ from .trees import flatten, leaves_like, unflatten
 class Call:
     """The rule of an edge that stands for a whole call of a function."""
 
+    partial = False
     linear: tuple[int, ...] = ()
     multilinear: tuple[int, ...] = ()
     elementwise = False
@@ -157,7 +158,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any) -> Any:
         leaves, structure = flatten(args)
         inputs = [F.asarray(leaf) if F.is_operand(leaf) else leaf for leaf in leaves]
-        with _Region() as region, recording(NEVER):
+        with _Region() as region, recording(NEVER), fleeting():
             out = f(*unflatten(structure, inputs))
         out_leaves, out_structure = flatten(out)
         outputs = [F.asarray(leaf) for leaf in out_leaves]

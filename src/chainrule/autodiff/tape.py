@@ -101,7 +101,8 @@ def _pull(
         if slots is None:
             continue
         out = results_of(edge)
-        cts = tuple(or_zeros(ct, o) for o, ct in zip(out, slots, strict=True))
+        partial = edge.primitive.partial
+        cts = tuple(ct if partial else or_zeros(ct, o) for o, ct in zip(out, slots, strict=True))
         wanted = tuple(is_target(t) or t.edge in needed for t in edge.inputs)
         grads = pull_edge(edge, cts, out, wanted)
         for tensor, want, grad in zip(edge.inputs, wanted, grads, strict=True):
@@ -111,7 +112,7 @@ def _pull(
 
 
 def pull_edge(
-    edge: Edge, cts: tuple[Tensor, ...], out: tuple[Tensor, ...], wanted: tuple[bool, ...]
+    edge: Edge, cts: tuple[Tensor | None, ...], out: tuple[Tensor, ...], wanted: tuple[bool, ...]
 ) -> list[Tensor | None]:
     """Apply the rule of one edge."""
     ct, result = (cts, out) if edge.several else (cts[0], out[0])

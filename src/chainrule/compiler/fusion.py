@@ -128,7 +128,7 @@ def clusters(ops: Ops) -> list[Cluster]:
     made = _Clusters()
     for op in _repeated_first(ops.list):
         made.add(op)
-    made.settle(made.waiting.values())
+    made.settle(made.waiting.values(), together=False)
     return [cluster for cluster in made.list if cluster.ops]
 
 
@@ -300,12 +300,18 @@ class _Clusters:
             del self.waiting[op.outputs[0]]
         return True
 
-    def settle(self, ops: Iterable[Op]) -> None:
-        """Let maps that wait do so no longer; what is free comes last, and may find a cluster of what reads it."""
+    def settle(self, ops: Iterable[Op], together: bool = True) -> None:
+        """Let maps that wait do so no longer; those that one operation reads share a loop, if they can.
+
+        What is free comes last, and may find a cluster of what reads it.
+        """
+        home: Cluster | None = None
         for op in sorted(ops, key=lambda op: op.outputs[0] in self.free):
-            if op.outputs[0] in self.waiting:
-                del self.waiting[op.outputs[0]]
-                self._place(op)
+            if op.outputs[0] not in self.waiting or (home is not None and self._bring([op], home)):
+                continue
+            del self.waiting[op.outputs[0]]
+            self._place(op)
+            home = self.home[op.outputs[0]] if together else None
 
     def _join_full(self, op: Op, cluster: Cluster) -> bool:
         """Enter as an operation on all elements."""

@@ -16,7 +16,7 @@ from ..autodiff.trees import NAMESPACE, flatten, is_module, unflatten
 from ..errors import ArgumentError, ShapeError
 from ..primitives.batching import Examples, elementwise, one_by_one, spread
 from ..registry import F
-from ..tensor.state import recording, state
+from ..tensor.state import fleeting, recording, state
 from ..tensor.tensor import Tensor
 from .ir import Graph, Node, TensorType, Value, bodies
 from .tracing import Traced, trace
@@ -157,7 +157,7 @@ def _as_in(node: Node) -> Iterator[None]:
     before = state.phase
     state.phase = before + node.phase
     try:
-        with recording(state.threshold if node.recorded else 0):
+        with recording(state.threshold if node.recorded else 0), fleeting(node.fleeting):
             yield
     finally:
         state.phase = before

@@ -12,9 +12,8 @@ from ..autodiff.tape import pull
 from ..autodiff.trees import flatten, unflatten
 from ..errors import ArgumentError
 from ..registry import F
-from ..tensor.bind import next_number
-from ..tensor.state import NEVER, deeper, recording, state
-from ..tensor.tensor import Edge, Tensor
+from ..tensor.state import NEVER, deeper, state
+from ..tensor.tensor import Tensor
 from .ir import Graph, Node, TensorType, Value
 from .tracing import replay, trace
 
@@ -62,9 +61,11 @@ def checkpoint(f: Callable[..., Any], policy: str | Policy | None = None) -> Cal
         traced = trace(f, [TensorType(x.shape, x.dtype) for x in inputs], structure, getattr(f, "__name__", "f"))
         graph, given = traced.graph, (*inputs, *traced.captured)
         places = [v for node in graph.nodes if keeps(node) for v in node.outputs]
-        with recording(0):
-            found = replay(graph, given, [*graph.outputs, *places])
-        outputs, kept = found[: len(graph.outputs)], dict(zip(places, found[len(graph.outputs) :], strict=True))
+        for node in graph.nodes:  # for the gradient of a loop that this is a part of
+            node.fleeting = node.fleeting or not keeps(node)
+        found = replay(graph, given, [*graph.outputs, *places])
+        outputs = found[: len(graph.outputs)]
+        kept = {v: Tensor(t.value) for v, t in zip(places, found[len(outputs) :], strict=True)}
         level = min((t.level for t in given), default=NEVER)
         if level < state.threshold:
             call = custom.Call(f"checkpoint({graph.name})", lambda cts: _backward(graph, given, kept, cts))
@@ -94,35 +95,8 @@ def _backward(
     """Go backward through the graph, whose values are those kept, or computed again."""
     custom.refuse_stale(given)
     with deeper(), custom.again():
-        outputs = _with_kept(graph, given, kept)
+        outputs = replay(graph, given, kept=kept)
     smooth = [(o, ct) for o, ct in zip(outputs, cts, strict=True) if o.dtype in dtypes.INEXACT]
     targets = {id(t) for t in given}
     reached = pull([o for o, _ in smooth], [ct for _, ct in smooth], lambda t: id(t) in targets)
     return [reached[id(t)][1] if id(t) in reached else None for t in given]
-
-
-def _with_kept(graph: Graph, given: Sequence[Tensor], kept: dict[Value, Tensor]) -> list[Tensor]:
-    """Record the operations of the graph again; those whose results are kept are not computed."""
-    known = dict(zip(graph.inputs, given, strict=True))
-    known |= {value: Tensor(array) for value, array in graph.constants.items()}
-    for node in graph.nodes:
-        inputs = tuple(known[v] for v in node.inputs)
-        if node.outputs[0] in kept:
-            found = _as_made(node, inputs, [kept[v] for v in node.outputs])
-        else:
-            with recording(state.threshold if node.recorded else 0):
-                made = node.primitive(*inputs, **node.static)
-            found = made if type(made) is tuple else (made,)
-        known.update(zip(node.outputs, found, strict=True))
-    return [known[v] for v in graph.outputs]
-
-
-def _as_made(node: Node, inputs: tuple[Tensor, ...], kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Known results, recorded as those of a node."""
-    level = min((t.level for t in inputs), default=NEVER)
-    if not node.recorded or level >= state.threshold or node.primitive.vjp is None:
-        return tuple(kept)
-    values = tuple(t.value for t in kept)
-    several = not isinstance(node.primitive.types(*node.inputs, **node.static), TensorType)
-    edge = Edge(node.primitive, inputs, node.static, values, next_number(), several)
-    return tuple(Tensor(v, edge, i, level) if v.dtype in dtypes.INEXACT else Tensor(v) for i, v in enumerate(values))

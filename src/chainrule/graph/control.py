@@ -20,6 +20,8 @@ from ..tensor.cells import Cell
 from ..tensor.state import state
 from ..tensor.tensor import Tensor
 from .ir import Graph, TensorType, Value
+from .keeping import keeping, with_kept
+from .passes.dead import remove_dead_code
 from .tracing import Traced, replay, rewired, trace
 
 
@@ -94,7 +96,8 @@ def scan(
     if len(parts) != 2:
         raise ArgumentError("scan", "the body must return a pair (carry, result)", received=f"{len(parts) or 1} values")
     n = len(carry)
-    graph = traced.graph
+    recorded = any(t.level < state.threshold for t in [*carry, *slices, *traced.captured])
+    graph = remove_dead_code(keeping(traced.graph) if recorded else traced.graph)
     _check_carry("scan", carry, graph.outputs[: parts[0].num_leaves], parts[0] == nesting)
     entries = [traced.entry[cell] for cell in traced.written]
     outside = dict(zip(graph.inputs[traced.n_arguments :], traced.captured, strict=True))
@@ -103,16 +106,14 @@ def scan(
     inputs = [*(outside[v] for v in consts), *carry, *(outside[v] for v in entries), *slices]
     finals = graph.outputs[traced.n_results :]
     outputs = graph.outputs[:n] + finals + graph.outputs[n : traced.n_results]
-    # What the backward phase starts each iteration from is kept, if there will be one.
-    keep = carry_inputs if any(t.level < state.threshold for t in inputs) else []
-    body = rewired(graph, consts + carry_inputs + graph.inputs[n : traced.n_arguments], outputs + keep)
+    body = rewired(graph, consts + carry_inputs + graph.inputs[n : traced.n_arguments], outputs)
+    body, keep = with_kept(body, carry_inputs) if recorded else (body, 0)
     out = primitives.scan(
-        *inputs, body=body, n_consts=len(consts), n_carry=len(carry_inputs), length=length, reverse=reverse,
-        keep=len(keep),
-    )  # fmt: skip
+        *inputs, body=body, n_consts=len(consts), n_carry=len(carry_inputs), length=length, reverse=reverse, keep=keep
+    )
     for cell, final in zip(traced.written, out[n : n + len(finals)], strict=True):
         cell.assign(final)
-    ys = out[n + len(finals) : len(out) - len(keep)]
+    ys = out[n + len(finals) : len(out) - keep]
     return unflatten(parts[0], out[:n]), unflatten(parts[1], ys)
 
 
@@ -136,41 +137,40 @@ def _split(inputs: Sequence[Any], n_consts: int, n_carry: int) -> tuple[list[Any
 
 
 def scan_vjp(
-    cts: Sequence[Tensor], out: Sequence[Tensor], inputs: Sequence[Tensor], *, body: Graph, n_consts: int,
+    cts: Sequence[Tensor | None], out: Sequence[Tensor], inputs: Sequence[Tensor], *, body: Graph, n_consts: int,
     n_carry: int, length: int, reverse: bool, keep: int,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
-    """The loop in the other direction: each iteration goes backward through the body from the kept carry."""
+    """The loop in the other direction: each iteration goes backward through the body from what was kept of it."""
     consts, carry, xs = _split(inputs, n_consts, n_carry)
-    if keep:
-        kept = list(out[len(out) - keep :])
-    else:  # recorded only now, inside of a branch that is run again
-        entry = body.inputs[n_consts : n_consts + n_carry]
-        body_kept = rewired(body, body.inputs, body.outputs + entry)
-        again = primitives.scan(
-            *inputs, body=body_kept, n_consts=n_consts, n_carry=n_carry, length=length, reverse=reverse, keep=n_carry
+    if not keep:  # recorded only now, inside of a branch that is run again
+        body, keep = with_kept(keeping(body), body.inputs[n_consts : n_consts + n_carry])
+        out = primitives.scan(
+            *inputs, body=body, n_consts=n_consts, n_carry=n_carry, length=length, reverse=reverse, keep=keep
         )
-        kept = list(again[len(again) - n_carry :]) if n_carry else []
+    kept = list(out[len(out) - keep :])
+    products = body.outputs[len(out) - keep + n_carry :]
     s_consts, s_carry, s_xs = _smooth(consts), _smooth(carry), _smooth(xs)
-    s_out = _smooth(body.outputs)
-    s_ys = [i for i in s_out if i >= n_carry]
+    s_ys = [i for i in range(n_carry, len(cts)) if cts[i] is not None]
 
     def back(carried: Any, slices: Any) -> Any:
         ct_carry, total = carried
-        here, x, ct_ys = slices
+        (here, made), x, ct_ys = slices
+        known = dict(zip(products, made, strict=True))
 
         def forward(some_consts: Any, some_carry: Any, some_x: Any) -> Any:
             results = replay(
                 body,
                 _merged(consts, s_consts, some_consts) + _merged(here, s_carry, some_carry) + _merged(x, s_xs, some_x),
+                kept=known,
             )
-            return [results[i] for i in s_out]
+            return [results[i] for i in [*s_carry, *s_ys]]
 
         _, pullback = vjp(forward, [consts[i] for i in s_consts], [here[i] for i in s_carry], [x[i] for i in s_xs])
         ct_consts, ct_before, ct_x = pullback([*ct_carry, *ct_ys])
         return (ct_before, [a + b for a, b in zip(total, ct_consts, strict=True)]), ct_x
 
-    start = ([cts[i] for i in s_carry], [zeros_of(consts[i]) for i in s_consts])
-    ct_slices = (kept, xs, [cts[i] for i in s_ys])
+    start = ([or_zeros(cts[i], carry[i]) for i in s_carry], [zeros_of(consts[i]) for i in s_consts])
+    ct_slices = ((kept[:n_carry], kept[n_carry:]), xs, [cts[i] for i in s_ys])
     (ct_init, ct_consts), ct_xs = scan(back, start, ct_slices, length=length, reverse=not reverse)
     grads: list[Tensor | None] = [None] * len(inputs)
     positions = s_consts + [n_consts + i for i in s_carry] + [n_consts + n_carry + i for i in s_xs]

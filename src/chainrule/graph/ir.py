@@ -76,9 +76,10 @@ class Node:
         region: 0, or the number of the second computation to which the node belongs. It is done again so that its
             result need not be kept, so nodes of different regions are never merged.
         phase: 0, or 1 for what going backward computed, 2 for what going backward along that computed, ...: for tables.
+        fleeting: True within `checkpoint`: in a loop, its results are not kept for the backward phase.
     """
 
-    __slots__ = ("inputs", "outputs", "phase", "primitive", "recorded", "region", "source", "static")
+    __slots__ = ("fleeting", "inputs", "outputs", "phase", "primitive", "recorded", "region", "source", "static")
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class Node:
         self.recorded = recorded
         self.region = region
         self.phase = phase
+        self.fleeting = False
         self.outputs: tuple[Value, ...] = ()
 
 

@@ -124,7 +124,7 @@ def _scan(
         return "the inputs have other types than the body's"
     if _types(body.outputs[:n_carry]) != _types(body.inputs[n_consts:n]):
         return "the carry changes its type"
-    if keep not in (0, n_carry) or len(body.outputs) < n_carry + keep:
+    if keep and not n_carry <= keep <= len(body.outputs) - n_carry:
         return f"keep={keep} of {len(body.outputs)} results with a carry of {n_carry}"
     return ""
 

@@ -6,24 +6,25 @@ Whatever the function touches from outside, tensors of its closure and cells, is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
+from .. import dtypes
 from ..autodiff.trees import flatten
 from ..errors import user_location
 from ..registry import F
 from ..tensor.bind import next_number, run
 from ..tensor.cells import Cell, Snapshot
-from ..tensor.state import NEVER, recording, state
+from ..tensor.state import NEVER, fleeting, recording, state
 from ..tensor.tensor import Edge, Tensor
 from ..tensor.weak import settled
-from .ir import Graph, TensorType, Value
+from .ir import Graph, Node, TensorType, Value
 
 
 class _Lift:
     """The step of a tensor from outside into a trace; gradients pass."""
 
     name = "lift"
+    partial = False
     linear: tuple[int, ...] | bool = True
     multilinear: tuple[int, ...] = ()
     elementwise = True
@@ -81,6 +82,7 @@ class Trace:
         made = self.graph.add_node(
             primitive, values, static, types if several else (types,), user_location(), recorded, phase=state.phase
         )
+        self.graph.nodes[-1].fleeting = state.fleeting
         return made if several else made[0]
 
     def lift(self, tensor: Tensor) -> Tensor:
@@ -193,13 +195,16 @@ def evaluate(graph: Graph, arrays: Sequence[Any]) -> list[Any]:
     return [known[v] for v in graph.outputs]
 
 
-def replay(graph: Graph, tensors: Sequence[Tensor], outputs: Sequence[Value] | None = None) -> list[Tensor]:
+def replay(
+    graph: Graph, tensors: Sequence[Tensor], outputs: Sequence[Value] | None = None, kept: Mapping[Value, Tensor] = {}
+) -> list[Tensor]:
     """Apply the operations of a graph to tensors, so that they are recorded, or traced, again.
 
     Args:
         graph: the graph.
         tensors: one for each input.
         outputs: the values wanted, and no operation that they do not need; all outputs if left out.
+        kept: results that are known. They are recorded as what the operation made, and it is not done again.
     """
     wanted = graph.outputs if outputs is None else outputs
     needed = set(wanted)
@@ -211,10 +216,26 @@ def replay(graph: Graph, tensors: Sequence[Tensor], outputs: Sequence[Value] | N
     known = dict(zip(graph.inputs, tensors, strict=True))
     known |= {value: Tensor(array) for value, array in graph.constants.items()}
     for node in reversed(nodes):
-        with nullcontext() if node.recorded else recording(0):
-            found = node.primitive(*(known[v] for v in node.inputs), **node.static)
+        inputs = tuple(known[v] for v in node.inputs)
+        with recording(state.threshold if node.recorded else 0), fleeting(node.fleeting):
+            found: Any
+            if node.outputs and node.outputs[0] in kept:
+                found = _as_made(node, inputs, [kept[v] for v in node.outputs])
+            else:
+                found = node.primitive(*inputs, **node.static)
         known.update(zip(node.outputs, found if type(found) is tuple else (found,), strict=True))
     return [known[v] for v in wanted]
+
+
+def _as_made(node: Node, inputs: tuple[Tensor, ...], kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Known results, recorded as those of a node."""
+    level = min((t.level for t in inputs), default=NEVER)
+    if level >= state.threshold or node.primitive.vjp is None:
+        return tuple(kept)
+    values = tuple(t.value for t in kept)
+    several = not isinstance(node.primitive.types(*node.inputs, **node.static), TensorType)
+    edge = Edge(node.primitive, inputs, node.static, values, next_number(), several)
+    return tuple(Tensor(v, edge, i, level) if v.dtype in dtypes.INEXACT else Tensor(v) for i, v in enumerate(values))
 
 
 def rewired(graph: Graph, inputs: list[Value], outputs: list[Value]) -> Graph:

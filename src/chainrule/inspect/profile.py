@@ -183,7 +183,7 @@ class Profile:
         seconds, calls = _middle(runs.seconds), _middle(runs.calls)
         rows = report.rows_of(program)
         self.kernels = [Measured(row, float(seconds[row.number]), float(calls[row.number])) for row in rows]
-        _nest(self.kernels, counting_seconds())
+        _nest(self.kernels, runs.seconds, counting_seconds())
         self.kernel_seconds = sum(m.seconds for m in self.kernels if m.row.depth == 0)
         self.seconds = max(float(_middle(runs.wall)), self.kernel_seconds)
         counting = float(calls.sum()) * counting_seconds()
@@ -291,18 +291,23 @@ def _middle(values: np.ndarray) -> np.ndarray:
     return np.sort(values, axis=0)[n // 4 : n - n // 4].mean(axis=0)
 
 
-def _nest(kernels: list[Measured], counting: float) -> None:
-    """Give each loop and branch what is inside, and take off its time what it costs to measure that."""
+def _nest(kernels: list[Measured], seconds: np.ndarray, counting: float) -> None:
+    """Give each loop and branch what is inside, and the time of that and its own, without what measuring costs.
+
+    Its own time is what each run leaves of it: where runs are interrupted now here, now there, the middle of the whole
+    is far above the sum of the middles of its parts.
+    """
     around: list[Measured] = []
     for measured in kernels:
         del around[measured.row.depth :]
         if around:
             around[-1].inside.append(measured)
-        for outer in around:
-            outer.seconds -= measured.calls * counting
         around.append(measured)
     for measured in reversed(kernels):
-        measured.seconds = max(measured.seconds, sum(m.seconds for m in measured.inside))
+        if inside := measured.inside:
+            own = seconds[:, measured.row.number] - seconds[:, [m.row.number for m in inside]].sum(axis=1)
+            alone = float(_middle(own)) - counting * sum(m.calls for m in inside)
+            measured.seconds = max(alone, 0.0) + sum(m.seconds for m in inside)
 
 
 def _events(measured: Measured, start: float, into: list[dict[str, Any]]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import functions as F, scan
+from .. import checkpoint, functions as F, scan
 from ..dtypes import FLOATING
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..tensor import Tensor, TensorLike
@@ -134,7 +134,7 @@ def attend(
         queries, some, first = here
         return carry, _one_block(queries, k, v, [*some, *fixed], first, *how)
 
-    _, stacked = scan(body, (), (blocks(q), [blocks(mask) for mask in by_row], F.arange(full) * block))
+    _, stacked = scan(checkpoint(body), (), (blocks(q), [blocks(mask) for mask in by_row], F.arange(full) * block))
     parts = [[F.reshape(x := F.moveaxis(y, 0, -3), (*x.shape[:-3], full * block, x.shape[-1]))] for y in stacked]
     if full * block < rows:
         rest = [mask[..., full * block :, :] for mask in by_row]

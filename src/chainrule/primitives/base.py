@@ -50,6 +50,7 @@ class Primitive:
         reference: ``reference(*arrays, **static)``, what it computes, in NumPy.
         vjp: a rule per input (None where no gradient flows), or one function that returns a tuple of cotangents;
             None if no gradient flows at all.
+        partial: whether the rule takes None for the cotangent of a result on which nothing depends; else it is zeros.
         linear: positions of the inputs in which the primitive is linear, taken together; True for all of them.
         multilinear: positions of the inputs in which it is linear, each with the others held fixed.
         elementwise: whether element ``i`` of the result depends on element ``i`` of the inputs only.
@@ -64,6 +65,7 @@ class Primitive:
     types: Callable[..., Any]
     reference: Callable[..., Any]
     vjp: tuple[Rule | None, ...] | Rule | None = None
+    partial: bool = False
     linear: tuple[int, ...] | bool = ()
     multilinear: tuple[int, ...] = ()
     elementwise: bool = False

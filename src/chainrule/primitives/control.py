@@ -16,7 +16,7 @@ from .base import Array, primitive
 
 # --- scan -------------------------------------------------------------------------------------------------
 # Inputs are constants, the carry, and arrays to take slices of; the body maps (constants, carry, slices) to
-# (carry, results, carry at entry), the last kept for the backward phase and only if `keep`.
+# (carry, results, carry at entry and what is dear to compute); the last `keep` are kept for the backward phase.
 
 
 def _scan_types(*inputs: Any, body: Graph, n_consts: int, n_carry: int, length: int, **_: Any) -> Any:
@@ -37,7 +37,7 @@ def _scan_batching(apply: Any, examples: Any, batched: Any, *inputs: Any, **stat
     return F.batched_scan(examples, batched, inputs, **static)
 
 
-@primitive(_scan_types, vjp=_scan_vjp, jvp=_scan_jvp, batching=_scan_batching, lowering="control")
+@primitive(_scan_types, vjp=_scan_vjp, partial=True, jvp=_scan_jvp, batching=_scan_batching, lowering="control")
 def scan(
     *inputs: Array, body: Graph, n_consts: int, n_carry: int, length: int, reverse: bool, keep: int
 ) -> tuple[Array, ...]:

@@ -28,6 +28,7 @@ class State(threading.local):
         watching: for each region that is to be run again, the values with which it first read the cells of its state.
         interpreted: whether compiled functions run as the plain Python functions that they are made from.
         phase: 0, or while a trace goes backward, one more than the phases of all that it goes back along.
+        fleeting: whether what is traced is computed again for the backward phase, whatever it costs: in a checkpoint.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,7 @@ class State(threading.local):
         self.watching: list[dict[Any, Tensor]] = []
         self.interpreted = False
         self.phase = 0
+        self.fleeting = False
 
 
 state = State()
@@ -88,6 +90,16 @@ def recording(threshold: int) -> Iterator[None]:
 
 
 @contextmanager
+def fleeting(also: bool = True) -> Iterator[None]:
+    """Mark what is traced as computed again for the backward phase of the loop that it is in."""
+    before, state.fleeting = state.fleeting, state.fleeting or also
+    try:
+        yield
+    finally:
+        state.fleeting = before
+
+
+@contextmanager
 def deeper() -> Iterator[int]:
     """Enter a transform: give its level, and record everything that depends on its arguments."""
     state.depth += 1
@@ -115,7 +127,7 @@ def standing_in(overrides: dict[Any, Tensor]) -> Iterator[None]:
 def outside() -> Iterator[None]:
     """Compute something that does not belong to what is being traced or recorded: the first value of a cell."""
     before = state.__dict__.copy()
-    state.__dict__.update(depth=0, threshold=0, traces=[], overrides={}, watching=[], interpreted=True)
+    state.__dict__.update(depth=0, threshold=0, traces=[], overrides={}, watching=[], interpreted=True, fleeting=False)
     try:
         yield
     finally:

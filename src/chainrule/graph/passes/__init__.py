@@ -42,4 +42,5 @@ def optimize(graph: Graph) -> Graph:
     for apply in PASSES:
         graph = apply(graph)
     graph = optimize_bodies(graph, optimize)
-    return sum_after_loops(remove_dead_code(graph))  # a body that sees its constants may not fail any more
+    graph = remove_unused_results(graph)  # a body that sees its constants needs fewer inputs,
+    return sum_after_loops(remove_dead_code(graph))  # and may not fail any more

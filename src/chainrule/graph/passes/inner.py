@@ -29,8 +29,9 @@ def optimize_bodies(graph: Graph, optimize: Callable[[Graph], Graph]) -> Graph:
     made = Rewriter(graph)
     done: dict[Any, Graph] = {}
 
-    def better(body: Graph, inputs: tuple[Value, ...], positions: Positions) -> Graph:
-        arrays = {outer: known_array(made.graph, inputs[outer]) for outer in positions}
+    def better(node: Node, name: str, body: Graph, inputs: tuple[Value, ...]) -> Graph:
+        positions = _positions(node, name)
+        arrays = {outer: _same(node, outer, known_array(made.graph, inputs[outer])) for outer in positions}
         given = {positions[i]: array for i, array in arrays.items() if array is not None and _cheap(array)}
         key = (id(body), *((positions[i], inputs[i]) for i in positions if positions[i] in given))
         if key not in done:
@@ -43,9 +44,9 @@ def optimize_bodies(graph: Graph, optimize: Callable[[Graph], Graph]) -> Graph:
         static = dict(node.static)
         for name, argument in static.items():
             if isinstance(argument, Graph):
-                static[name] = better(argument, inputs, _positions(node, name))
+                static[name] = better(node, name, argument, inputs)
             elif isinstance(argument, tuple) and argument and isinstance(argument[0], Graph):
-                static[name] = tuple(better(part, inputs, _positions(node, name)) for part in argument)
+                static[name] = tuple(better(node, name, part, inputs) for part in argument)
         return made.put(node.primitive, inputs, static, tuple(v.type for v in node.outputs))
 
     return made.run(rule)
@@ -55,13 +56,21 @@ def _positions(node: Node, name: str) -> Positions:
     """The inputs of the node that are the same whenever its body runs."""
     static = node.static
     if node.primitive.name == "scan":
-        return {i: i for i in range(static["n_consts"])}
+        first = static["n_consts"] + static["n_carry"]
+        return {i: i for i in [*range(static["n_consts"]), *range(first, len(node.inputs))]}
     if node.primitive.name == "cond":
         return {i + 1: i for i in range(len(node.inputs) - 1)}
     if node.primitive.name == "while":
         first, n = (0, static["n_test"]) if name == "test" else (static["n_test"], static["n_body"])
         return {first + i: i for i in range(n)}
     return {}
+
+
+def _same(node: Node, number: int, array: np.ndarray | None) -> np.ndarray | None:
+    """What a body sees of an input in every iteration, if it is known and always the same: often zeros."""
+    if array is None or node.primitive.name != "scan" or number < node.static["n_consts"]:
+        return array
+    return np.asarray(array[0]) if len(array) and not array.strides[0] else None
 
 
 def _cheap(array: np.ndarray) -> bool:

@@ -13,11 +13,12 @@ from .rewrite import Rewriter, known_array
 
 
 class _Shrunk(NamedTuple):
-    """What is left of a node: numbers of its inputs and results, and its new static arguments."""
+    """What is left of a node: numbers of its inputs and results, new static arguments, and which results are equal."""
 
     inputs: list[int]
     outputs: list[int]
     static: dict[str, Any]
+    same: dict[int, int]
 
 
 def remove_unused_results(graph: Graph) -> Graph:
@@ -29,7 +30,8 @@ def remove_unused_results(graph: Graph) -> Graph:
           }                                           }
         return %1                                   return %1
 
-    So a loop keeps its carries for the backward phase only if there is one.
+    So a loop keeps its carries for the backward phase only if there is one. Of stacked results that are equal, one is
+    left.
     """
     needed = set(graph.outputs)
     known = partial(known_array, graph)
@@ -55,7 +57,7 @@ def remove_unused_results(graph: Graph) -> Graph:
         types = tuple(node.outputs[i].type for i in left.outputs)
         results = made.put(node.primitive, tuple(inputs[i] for i in left.inputs), left.static, types)
         new = dict(zip(left.outputs, results, strict=True))
-        return tuple(new.get(i, value) for i, value in enumerate(node.outputs))  # the others are not looked at
+        return tuple(new.get(left.same.get(i, i), v) for i, v in enumerate(node.outputs))  # others are not looked at
 
     return made.run(rule_of)
 
@@ -81,7 +83,9 @@ def _part(body: Graph, inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
 def _scan(node: Node, results: list[int]) -> _Shrunk:
     body, n_consts, n_carry = (node.static[name] for name in ("body", "n_consts", "n_carry"))
     carries = [i for i in results if i < n_carry]
-    stacked = [i for i in results if i >= n_carry]
+    first: dict[Value, int] = {}
+    same = {i: first.setdefault(body.outputs[i], i) for i in results if i >= n_carry}
+    stacked = list(first.values())
     while True:  # a carry is needed, too, if what is needed reads it
         used = _used(body, [*carries, *stacked])
         more = [i for i in range(n_carry) if i in carries or body.inputs[n_consts + i] in used]
@@ -96,7 +100,7 @@ def _scan(node: Node, results: list[int]) -> _Shrunk:
         **node.static, "body": _part(body, inputs, outputs), "n_consts": len(consts), "n_carry": len(carries),
         "keep": 0,
     }  # fmt: skip
-    return _Shrunk(inputs, outputs, static)
+    return _Shrunk(inputs, outputs, static, same)
 
 
 def _cond(node: Node, results: list[int]) -> _Shrunk:
@@ -106,7 +110,7 @@ def _cond(node: Node, results: list[int]) -> _Shrunk:
         i for i in range(len(node.inputs) - 1) if any(b.inputs[i] in u for b, u in zip(branches, used, strict=True))
     ]
     static = {**node.static, "branches": tuple(_part(branch, operands, results) for branch in branches)}
-    return _Shrunk([0, *(i + 1 for i in operands)], results, static)
+    return _Shrunk([0, *(i + 1 for i in operands)], results, static, {})
 
 
 _RULES = {"scan": _scan, "cond": _cond}
