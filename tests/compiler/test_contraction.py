@@ -351,3 +351,17 @@ def test_borders():
     assert Border(5, 1, 2, 1).words == (8, 0, 2, 5, 1, 1)
     assert Border(5, 1, -2, 1).words == (4, 2, 0, 3, 1, 1)
     assert Border(5, 1, 1, 0, 2).words == (10, 0, 1, 5, 2, 1)
+
+
+def test_half_a_vector_without_columns_is_left_out():
+    static = {"contract": ((1,), (0,)), "batch": ((), ())}
+
+    def narrow(n):
+        a, b = np.ones((64, 32), np.float32), np.ones((32, n), np.float32)
+        lowered = lower_contraction("dot", operand(a), operand(b), (64, n), static, a.dtype)
+        (key,) = {call.code.key for call in lowered.calls if call.code.key.startswith("contraction")}
+        return [word for word in ("always", "last") if f"'{word}'" in key]
+
+    assert [narrow(n) for n in (8, 16, 20, 24, 25, 50, 64)] == [
+        ["always"], [], ["always"], ["always"], [], ["last"], [],
+    ]  # fmt: skip

@@ -18,7 +18,7 @@ from .. import dtypes
 from ..dtypes import DType
 from .kernel import Frame, Ref, apart
 from .tiling import Axis
-from .vector import I64, LANES, Emitter, is_float
+from .vector import I32, I64, LANES, Emitter, is_float, scalar_type
 
 #: Terms of a sum for which what its finish reads comes into the cache meanwhile.
 FETCH_TERMS = 64
@@ -54,7 +54,11 @@ class Finish(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """What the code of a kernel depends on; all else is numbers at run time."""
+    """What the code of a kernel depends on; all else is numbers at run time.
+
+    ``narrow``: whether no more than half of a tile's last vector is columns of the result: "always", or in the "last"
+    panel, or never, "".
+    """
 
     dtype: str
     tile_rows: int
@@ -70,6 +74,7 @@ class Structure(NamedTuple):
     tail: bool
     in_pieces: bool
     parts: int = 1
+    narrow: str = ""
 
 
 #: The numbers that kernels get, before those of the dimensions.
@@ -199,6 +204,9 @@ class Kernel:
         e.scatter(value, self.out, where, self.dtype)
 
 
+_LANES = ir.Constant(ir.VectorType(I32, LANES), [I32(i) for i in range(LANES)])
+
+
 class Contraction(Kernel):
     """The kernel itself; an item is a block of rows and columns of a batch, for one split of k."""
 
@@ -295,7 +303,7 @@ class Contraction(Kernel):
         b, s = self.b, self.s
         if s.parts == 1:
             self._fetch(row, column, I64(0), last)
-            self._keep(self._multiply(pointers, column, start_a, start_b), place, first)
+            self._tile(pointers, column, start_a, start_b, place, first)
             return
         with self.e.loop(I64(0), I64(s.parts)) as part:
             self._fetch(row, column, part, last)
@@ -303,15 +311,35 @@ class Contraction(Kernel):
             at = b.mul(part, I64(s.tile_rows * s.vectors * LANES))
             self._keep(sums, self.e.address(place, at, self.dtype), first)
 
-    def _multiply(self, pointers: list[Any], column: Any, start_a: Any, start_b: Any) -> list[Any]:
+    def _tile(self, pointers: list[Any], column: Any, start_a: Any, start_b: Any, place: Any, first: Any) -> None:
+        """The sums of a tile, kept; for the last one with half a vector less, if that is all that there is."""
+        b, s = self.b, self.s
+
+        def sums(narrow: bool) -> None:
+            self._keep(self._multiply(pointers, column, start_a, start_b, narrow), place, first)
+
+        if s.narrow != "last":
+            sums(s.narrow == "always")
+            return
+        end = b.add(column, I64(s.vectors * LANES))
+        with b.if_else(b.icmp_signed(">", end, self.w["n"])) as (short, whole):
+            with short:
+                sums(True)
+            with whole:
+                sums(False)
+
+    def _multiply(
+        self, pointers: list[Any], column: Any, start_a: Any, start_b: Any, narrow: bool = False
+    ) -> list[Any]:
         """The sums of a tile over a piece of k, row by row."""
-        s, e = self.s, self.e
+        s, b = self.s, self.b
+        widths = [LANES] * (s.vectors - 1) + [LANES // 2 if narrow else LANES]
+        self.columns = [self.e if width == LANES else Emitter(b, width, self.e.status) for width in widths]
         masks = [None] * s.vectors
         if s.masked:
-            rest = self.b.sub(self.w["n"], column)
-            masks = [e.tail_mask(self.b.sub(rest, I64(LANES * j))) for j in range(s.vectors)]
-        zero = ir.Constant(e.of(self.dtype), None)
-        sums = [zero] * (s.tile_rows * s.vectors)
+            rest = b.sub(self.w["n"], column)
+            masks = [e.tail_mask(b.sub(rest, I64(LANES * j))) for j, e in enumerate(self.columns)]
+        sums = [ir.Constant(e.of(self.dtype), None) for e in self.columns] * s.tile_rows
         return self._over_k(0, pointers, masks, start_a, start_b, sums)
 
     def _over_k(
@@ -350,20 +378,22 @@ class Contraction(Kernel):
 
     def _step(self, pointers: list[Any], masks: list[Any], at_a: Any, at_b: Any, sums: list[Any]) -> list[Any]:
         """One k: an outer product of a column of numbers and a row of vectors."""
-        e, b, s = self.e, self.b, self.s
+        b, s = self.b, self.s
         vectors = []
-        for j, mask in enumerate(masks):
+        for j, (e, mask) in enumerate(zip(self.columns, masks, strict=True)):
             with e.masked(mask):
                 vectors.append(e.load(self.bb, b.add(at_b, I64(j * LANES)), self.dtype))
         result = []
         for r, pointer in enumerate(pointers):
-            number = e.load_one(pointer, at_a, self.dtype)
-            for j, vector in enumerate(vectors):
+            number = b.load(
+                self.e.address(pointer, at_a, self.dtype), align=self.dtype.itemsize, typ=scalar_type(self.dtype)
+            )
+            for j, (e, vector) in enumerate(zip(self.columns, vectors, strict=True)):
                 old = sums[r * s.vectors + j]
                 if is_float(self.dtype):
-                    result.append(e.fma(number, vector, old))
+                    result.append(e.fma(e.splat(number), vector, old))
                 else:
-                    result.append(b.add(old, b.mul(number, vector)))
+                    result.append(b.add(old, b.mul(e.splat(number), vector)))
         return result
 
     def _keep(self, sums: list[Any], place: Any, first: Any) -> None:
@@ -372,6 +402,8 @@ class Contraction(Kernel):
         zero = ir.Constant(e.of(self.dtype), None)
         for i, value in enumerate(sums):
             at = I64(i * LANES)
+            if value.type != zero.type:
+                value = b.shuffle_vector(value, ir.Constant(value.type, None), _LANES)
             if first is not None:
                 before = b.select(first, zero, e.load(place, at, self.dtype))
                 value = b.fadd(before, value) if is_float(self.dtype) else b.add(before, value)

@@ -22,7 +22,6 @@ from .kernel import Lowered, Ref
 from .packing import Border, pack, pad
 from .products import Product, lower_product
 from .tiling import Axis, Tile, choose_tile, collapse, size
-from .vector import LANES
 from .views import row_major
 
 __all__ = ["Finish", "Operand", "can_finish", "lower_contraction", "supports"]
@@ -254,7 +253,7 @@ class _Lowering:
             for d in spatial
         ]  # fmt: skip
         direct = math.prod(shape[:1]) * math.prod(sum(p.pixels * p.places for p in of) for of in phases)
-        direct *= w.shape[0] * -(-w.shape[-1] // LANES) * LANES
+        direct *= w.shape[0] * folding.padded(w.shape[-1])
         sizes = math.prod(y.shape[:-1]), w.shape[0], math.prod(w.shape[1:-1]), w.shape[-1]
         if how.groups == 1 and folding.pays(direct, *sizes, self.dtype.itemsize):
             self.fold(y, w, shape, how)

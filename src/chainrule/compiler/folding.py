@@ -25,6 +25,12 @@ _BLOCK_COST = 256
 _MOST_BYTES = 32 << 20
 
 
+def padded(channels: int) -> int:
+    """Columns for which a product of so many is computed: the last vector may be half of one."""
+    half = LANES // 2
+    return -(-channels // half) * half
+
+
 def pays(direct: int, positions: int, outputs: int, places: int, channels: int, itemsize: int) -> bool:
     """Whether folding is faster.
 
@@ -36,7 +42,7 @@ def pays(direct: int, positions: int, outputs: int, places: int, channels: int, 
         itemsize: bytes of a number.
     """
     terms = places * channels
-    folded = positions * (outputs * -(-terms // LANES) * LANES + places * -(-channels // LANES) * _BLOCK_COST)
+    folded = positions * (outputs * padded(terms) + places * -(-channels // LANES) * _BLOCK_COST)
     return channels >= LANES and folded < direct and positions * terms * itemsize <= _MOST_BYTES
 
 

@@ -6,11 +6,13 @@ map writes to the inside, the border is set to zero, and every other reader look
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import dtypes
 from ..graph.ir import Graph, Node, Value
+from . import folding
 from .views import View, collapsed, row_major
 
 Borders = tuple[tuple[int, int], ...]
@@ -24,11 +26,20 @@ def needed(node: Node) -> Borders | None:
     static = node.static
     if node.primitive.name in ("conv", "conv_kernel"):
         return tuple(static["padding"])
-    if node.primitive.name != "conv_input" or any(s != 1 for s in static["stride"]):
+    if node.primitive.name != "conv_input" or any(s != 1 for s in static["stride"]) or _folds(node):
         return None
     spans = [d * (k - 1) for d, k in zip(static["dilation"], node.inputs[1].shape[1:-1], strict=True)]
     borders = tuple((span - low, span - high) for span, (low, high) in zip(spans, static["padding"], strict=True))
     return None if any(b < 0 for both in borders for b in both) else borders
+
+
+def _folds(node: Node) -> bool:
+    """Whether windows are to be added up, which reads no zeros."""
+    (n, *positions, outputs), (_, *window, channels) = (v.shape for v in node.inputs)
+    image, itemsize = node.outputs[0].shape, node.outputs[0].dtype.itemsize
+    direct = math.prod(image[:-1]) * math.prod(window) * outputs * folding.padded(channels)
+    sizes = n * math.prod(positions), outputs, math.prod(window), channels
+    return bool(node.static["groups"] == 1) and folding.pays(direct, *sizes, itemsize)
 
 
 def find(graph: Graph) -> dict[Value, Borders]:

@@ -93,10 +93,14 @@ def _in_pieces(p: Product, blocks: Blocks) -> bool:
 
 def _structure(p: Product, blocks: Blocks) -> Structure:
     masked = p.panel is None and p.n % p.tile.columns != 0
+    narrow = ""
+    if p.parts == 1 and LANES // 2 <= -p.n % p.tile.columns < LANES:
+        narrow = "always" if p.n <= p.tile.columns else "last"
     return Structure(
         str(p.dtype), p.tile.rows, p.tile.vectors, len(p.batch), len(p.rows), len(p.k), blocks.axis,
         packed=p.panel is not None, unit_a=bool(p.k) and p.k[-1].a == 1, unit_out=p.column_step == 1,
         masked=masked, tail=p.n % LANES != 0, in_pieces=_in_pieces(p, blocks), parts=p.parts,
+        narrow=narrow,
     )  # fmt: skip
 
 
@@ -154,7 +158,12 @@ def _sum_call(p: Product, blocks: Blocks, finish: Finish | None, partial: Ref, s
     rows = max(1, min(size(p.rows), (16 << 10) // (p.n * p.parts)))
     words = _words(p, blocks._replace(rows=rows), step)
     # The structure without what only the contraction depends on.
-    s = _structure(p, blocks)._replace(tile_rows=0, vectors=0, axis=0, packed=False, unit_a=False, masked=False)
-    code, refs, numbers = _finished(Sum, s._replace(in_pieces=False), (partial, p.out), words, finish)
+    s = (
+        _structure(p, blocks)
+        ._replace(tile_rows=0, vectors=0, axis=0, packed=False, unit_a=False, masked=False)
+        ._replace(narrow="")
+    )
+    s = s._replace(in_pieces=False, narrow="")
+    code, refs, numbers = _finished(Sum, s, (partial, p.out), words, finish)
     items = words["row_blocks"] * words["batches"]
     return Call(code, refs, numbers, items, 1, blocks.splits * step, words["sums"])
