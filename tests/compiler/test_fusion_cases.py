@@ -131,7 +131,7 @@ def test_a_value_for_each_channel_is_made_before_the_loops_that_repeat_it():
 
 @pytest.mark.parametrize("shape", [(4096, 20), (8, 256, 50), (1024, 3), (300, 16), (2048, 1), (600, 130)])
 def test_sums_of_few_columns(shape):
-    """Several rows are added up as one where all that is read is as long as they are."""
+    """Several rows are added up as one where all that is read goes on so."""
     axes = tuple(range(len(shape) - 1))
 
     def f(x, y, z):
@@ -151,4 +151,5 @@ def test_rows_of_few_columns_are_added_up_together():
         return next(call.words[0] for call in calls if call.code.key.startswith("loop"))
 
     assert [rows(n) for n in (16, 20, 50, 64, 100, 128, 130)] == [128, 160, 400, 128, 400, 128, 130]
-    assert rows(20, (20,)) == 20  # of which y has one row
+    assert rows(16, (16,)) == 128  # of y, which has one row, this is eight times the same
+    assert rows(20, (20,)) == 20  # would not begin with a lane there

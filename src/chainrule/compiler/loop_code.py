@@ -23,7 +23,7 @@ from .kernel import Frame
 from .loop_words import Words
 from .loops import BLOCK, Leaf, Loop, Scalar, accumulated
 from .ops import Op
-from .vector import F64, I64, Emitter, scalar_type, smaller
+from .vector import F64, I64, LANES, Emitter, scalar_type, smaller
 
 _COMBINE = {
     "reduce_sum": "add", "reduce_prod": "multiply", "reduce_max": "maximum", "reduce_min": "minimum",
@@ -160,6 +160,8 @@ class Body:
             offset = self.words.offset(leaf)
         if leaf.level == "row":
             return self.row_cache[leaf]
+        if leaf.level == "turn":
+            return self.e.load(pointer, self.b.add(self.words.offset(leaf), self.turn), dtype)
         if leaf.inner == 1:
             return self.e.load(pointer, self.b.add(offset, index), dtype)
         stride = self.words.stride(leaf, -1)
@@ -208,6 +210,7 @@ class Body:
         op = self.loop.maker[value]
         return [self.value(source, index) for source in (self.loop.args[op] if op.name == "concat" else [value])]
 
+    turn: Any = I64(0)  # the index within one of the rows that are one
     within: Any = I64(0)  # of a row that has several parts, where this one begins
 
     def elements(self, index: Any, stage: int = 0, known: dict[Value, Any] | None = None) -> None:
@@ -365,11 +368,24 @@ def write_loop(loop: Loop, frame: Frame, body: LoopBody, words: Words) -> None:
     else:
         with body.rows(frame.begin, frame.end) as item:
             body.column = _column(loop, body, words, item)
-            e.blocks(words.row_length, body.elements, loop.even)
+            e.blocks(words.row_length, _in_turn(body, words) if loop.turns else body.elements, loop.even)
     if loop.late:
         chunk = b.udiv(frame.begin, words.grain)
         body.finish_columns(chunk)
         body.finish_totals(chunk)
+
+
+def _in_turn(body: LoopBody, words: Words) -> Callable[[Any], None]:
+    """What a pass over a row does that is several, with the index within each, which counts on."""
+    b, place = body.b, body.e.variable(I64, I64(0))
+
+    def elements(index: Any) -> None:
+        body.turn = b.load(place, typ=I64)
+        body.elements(index)
+        after = b.add(body.turn, I64(LANES))
+        b.store(b.select(b.icmp_signed("==", after, words.turn), I64(0), after), place)
+
+    return elements
 
 
 def _column(loop: Loop, body: LoopBody, words: Words, row: Any) -> Any:

@@ -12,8 +12,8 @@ from .vector import I64
 class Words:
     """The numbers of a call: their order when the code is written, and their values when it is called.
 
-    Order: inner, grain, n or rows of a block, columns; extents; then for each leaf its offset, its strides other than
-    0, and its inner stride if other than 0 and 1; constants; offsets in scratch memory.
+    Order: inner, grain, n or rows of a block, columns, those of a turn; extents; then for each leaf its offset, its
+    strides other than 0, and its inner stride if other than 0 and 1; constants; offsets in scratch memory.
     """
 
     def __init__(self, loop: Loop, loaded: list[Any] | None = None, partial: bool = False) -> None:
@@ -37,6 +37,8 @@ class Words:
         self._put("grain", loop.division()[1] if loop.columns is None else 0)
         self._put("n", cluster.n if loop.structure == "flat" else m * c // max(loop.inner, 1))
         self._put("columns", c)
+        if loop.turns:
+            self._put("turn", c // loop.times)
         for i, extent in enumerate(loop.extents):
             self._put(("extent", i), extent)
         for leaf in (*loop.leaves.values(), *loop.places.values()):
@@ -99,6 +101,11 @@ class Words:
     def columns(self) -> Any:
         """Sums of a reduction over columns."""
         return self._word("columns")
+
+    @property
+    def turn(self) -> Any:
+        """Sums of one of the rows that are one."""
+        return self._word("turn")
 
     @property
     def extents(self) -> list[Any]:

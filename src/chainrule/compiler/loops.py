@@ -48,7 +48,8 @@ class Leaf:
     """Something that is read: a view, its strides by dim of the rows, and the stride within a row.
 
     ``level`` is "scalar" for one element, "row" for one a row, "full" for the rest; "item" for what maps on row
-    values read; "state" for the state of a random draw; "place" for where a result goes.
+    values read; "state" for the state of a random draw; "place" for where a result goes; "turn" for a row of sums'
+    length that is read again in each of the rows that are one.
     """
 
     root: Value
@@ -80,8 +81,8 @@ class Loop:
         extents: of the dims of the rows, outermost first.
         inner: length of a row; ``even`` if it is a multiple of the lanes.
         parts: how many rows in this sense one reduced row has.
-        column: as in the cluster, but a few rows of sums may be one, if they lie together in all that is read: then
-            rows are longer and often a multiple of the lanes, and fewer additions wait for the one before.
+        column: as in the cluster, but a few rows of sums may be one, if they lie together in all that is read or are
+            equal: then rows are longer and a multiple of the lanes, and fewer additions wait for the one before.
         times: how many that are.
         places: where results go that do not fill their buffers.
     """
@@ -112,12 +113,11 @@ class Loop:
         times = _rows_together(self.column) if self.column and self.columns is None else 1
         if self.column and times > 1:
             blocks, m, c = self.column
-            self.column = (blocks, m // times, c * times)
+            self.column, self.times = (blocks, m // times, c * times), times
             self._cut()
             if self.inner == c * times:
-                self.times = times
                 return
-            self.column = self.cluster.column
+            self.column, self.times = self.cluster.column, 1
         self._cut()
 
     def _cut(self) -> None:
@@ -127,7 +127,7 @@ class Loop:
             _, m, c = self.column
             fixed |= {cut for cut in (c, m * c) if cut > 1}
         ordered = chain(cluster.cuts | fixed | ({cluster.n} if cluster.n > 1 else set())) or []
-        strides = [refined(dims, ordered) for op in self.ops for dims in self._read_dims(op)]
+        strides = [refined(dims, ordered) for op in self.ops for dims in self._read_dims(op) if not self._in_turn(dims)]
         strides += [refined(target.dims, ordered) for target in cluster.targets.values()]
         self.ordered = joined(ordered, strides, fixed)
         if self.columns is not None:
@@ -157,6 +157,11 @@ class Loop:
         found = [v.dims for v in op.inputs if v.root not in self.cluster.members]
         return [collapsed([*dims, (self.cluster.row or 1, 0)]) for dims in found] if self._is_row(op) else found
 
+    def _in_turn(self, dims: Dims) -> bool:
+        """Whether each of the rows that are one reads the same, in whole vectors."""
+        c = self.column[2] // self.times if self.column else 1
+        return self.times > 1 and c % LANES == 0 and dims == ((self.cluster.n // c, 0), (c, 1))
+
     def _is_row(self, op: Op) -> bool:
         return self.cluster.members[op.outputs[0]] == ROW and op.kind == "map"
 
@@ -174,6 +179,8 @@ class Loop:
             row = self.cluster.row or 1
             above = [cut // row for cut in self.ordered if cut > row]
             return self._leaf(Leaf(root, view.offset, "item", refined(view.dims, above)))
+        if self._in_turn(view.dims):
+            return self._leaf(Leaf(root, view.offset, "turn", (0,) * len(self.extents), 1))
         strides = refined(view.dims, self.ordered)
         outer, inner = (strides[:-1], strides[-1]) if strides else ((), 0)
         if self.columns == 1:
@@ -252,6 +259,11 @@ class Loop:
     def columns_in_rows(self) -> bool:
         """Whether one row of sums over columns is several rows here."""
         return self.column is not None and self.column[2] != self.inner
+
+    @property
+    def turns(self) -> bool:
+        """Whether something is read in turn."""
+        return any(isinstance(leaf, Leaf) and leaf.level == "turn" for leaf in self.leaves)
 
     # --- numbers of the call ------------------------------------------------------------------------------
 
