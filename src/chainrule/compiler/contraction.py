@@ -385,9 +385,7 @@ class Contraction(Kernel):
         with e.loop(I64(0), rows) as r, e.loop(I64(0), vectors) as j:
             at = b.add(b.mul(r, I64(s.vectors)), j)
             tile = s.tile_rows * s.vectors
-            values = [
-                e.load(place, b.mul(b.add(at, I64(i * tile)), I64(LANES)), self.dtype) for i in range(s.parts)
-            ]
+            values = [e.load(place, b.mul(b.add(at, I64(i * tile)), I64(LANES)), self.dtype) for i in range(s.parts)]
             self.finish(values, b.add(row, r), b.add(column, b.mul(j, I64(LANES))))
 
 
