@@ -21,8 +21,8 @@ from .vector import LANES
 PIECE = 512
 #: How many chunks a large product should have, so that threads that start late or run slowly delay nobody.
 CHUNKS = 16
-#: Floating-point operations below which a chunk is not worth a thread.
-CHUNK_FLOPS = 1_000_000
+#: Floating-point operations below which a chunk is not worth a thread: some 4 microseconds.
+CHUNK_FLOPS = 400_000
 
 
 class Axis(NamedTuple):
@@ -128,7 +128,7 @@ def choose_blocks(batch: int, m: int, n: int, k: list[Axis], tile: Tile, itemsiz
     outputs = batch * -(-m // 128) * -(-n * parts // 128)
     splits = 1
     if outputs < CHUNKS // 2:
-        splits = min(CHUNKS // outputs, pieces, max(flops // (4 * CHUNK_FLOPS), 1))
+        splits = min(CHUNKS // outputs, pieces, max(flops // (10 * CHUNK_FLOPS), 1))
     splits = -(-pieces // -(-pieces // splits))
     depth = piece * (total // max(extent, 1)) * itemsize * parts
     rows, columns = _output_block(batch * splits, m, n, flops, depth, tile)
