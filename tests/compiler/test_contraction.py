@@ -15,6 +15,7 @@ from chainrule.compiler.convolution import can_finish, lower_contraction
 from chainrule.compiler.kernel import Ref
 from chainrule.compiler.packing import Border
 from chainrule.compiler.tiling import PIECE, Axis, Tile, choose_blocks, collapse
+from chainrule.compiler.vector import LANES
 from chainrule.primitives import contraction
 
 DTYPES = ["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
@@ -132,6 +133,27 @@ def test_the_order_of_the_sum_is_the_one_that_is_promised(m, k, n):
     got = compute("dot", a, b, (m, n), {"contract": ((1,), (0,)), "batch": ((), ())})
     piece = -(-k // max(round(k / PIECE), 1))
     np.testing.assert_allclose(got, in_order(a, b, piece), rtol=0, atol=0)
+
+
+def calls(a, b, contract, batch=((), ())):
+    a, b = operand(a), operand(b)
+    out = [x.shape[i] for x, c in ((a, contract[0]), (b, contract[1])) for i in range(len(x.shape)) if i not in c]
+    return lower_contraction("dot", a, b, out, {"contract": contract, "batch": batch}, np.dtype("float32")).calls
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(70, 2500, 8), (20, 40, 1), (1024, 40, 24), (1024, 1200, 40)])
+def test_gradients_of_weights_are_turned(m, k, n):
+    """Bits are those of the same product with the left operand in another order, which is not turned."""
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=(k, m)).astype(np.float32), rng.normal(size=(k, n)).astype(np.float32)
+    static = {"contract": ((0,), (0,)), "batch": ((), ())}
+    turned, straight = (compute("dot", x, b, (m, n), static) for x in (a, np.asfortranarray(a)))
+    np.testing.assert_array_equal(turned, straight)
+    refs = [call.refs[:2] for call in calls(a, b, ((0,), (0,)))]
+    product = next(refs for refs in refs if refs[0] == Ref("in", 1))
+    assert product[1] == Ref("in", 0) if n < LANES else Ref("temp", 0)  # narrow ones are read where they lie
+    batched = {"contract": ((1,), (1,)), "batch": ((0,), (0,))}
+    check("dot", numbers(rng, (2, k, m)), numbers(rng, (2, k, n)), batched)
 
 
 @pytest.mark.parametrize("tile", [Tile(1, 1), Tile(2, 2), Tile(6, 1)])

@@ -114,6 +114,14 @@ def test_no_product_is_computed_twice(step, forward):
     assert kept == 3 * forward < again
 
 
+def test_a_checkpoint_stays_one_under_vmap():
+    def products(mark):
+        one = cr.grad(lambda w, x: total(product, mark)(w, x, H))
+        return count(graph_of(lambda w, xs: cr.vmap(one, (None, 0))(w, xs), W, XS[None]))
+
+    assert products(cr.checkpoint) == products(lambda f: f) + 1
+
+
 def test_nor_is_what_the_host_computes():
     both = cr.grad(total(solved), (0, 1, 2))
     assert count(graph_of(both, W, XS, H), "solve") == 2  # forward, and with the transposed matrix

@@ -32,6 +32,8 @@ __all__ = ["Finish", "Operand", "can_finish", "lower_contraction", "supports"]
 _PACK_ROWS = 24
 _PACK_BYTES = 64 << 10
 _PACK_STRIDE = 2 << 10
+_SAME_SET = 4 << 10
+"""Bytes after which addresses come into the same set of the first-level cache."""
 
 
 class Operand(NamedTuple):
@@ -120,6 +122,25 @@ def _needs_packing(k: list[Axis], columns: list[Axis], m: int, itemsize: int) ->
     return k[-1].b * itemsize >= _PACK_STRIDE and size(k) * size(columns) * itemsize >= _PACK_BYTES
 
 
+def _better_turned(a: Operand, b: Operand, contract: Any, batch: Any, itemsize: int) -> bool:
+    """Whether the left operand, whose rows lie beside each other, is better on the right, as in gradients of weights.
+
+    There it is read by vectors, which the columns of the other one may not fill; and it may be packed, where steps
+    along k would all come into one set of the first-level cache.
+    """
+    rows, columns = (
+        collapse(Axis(x.shape[i], x.strides[i]) for i in range(len(x.shape)) if i not in (*c, *g))
+        for x, c, g in zip((a, b), contract, batch, strict=True)
+    )
+    if len(rows) != 1 or rows[0].a != 1 or rows[0].extent < LANES:
+        return False
+    in_a, in_b = (
+        any(x.shape[i] > 1 and x.strides[i] * itemsize % _SAME_SET == 0 for i in c)
+        for x, c in zip((a, b), contract, strict=True)
+    )
+    return 2 * size(columns) <= LANES or (in_a and not in_b)
+
+
 @dataclass
 class _Lowering:
     dtype: DType
@@ -182,6 +203,9 @@ class _Lowering:
 
     def dot(self, a: Operand, b: Operand, *, contract: Any, batch: Any) -> None:
         """(batch, a-free, contracted) @ (batch, contracted, b-free) -> (batch, a-free, b-free)."""
+        turned = self.finish is None and _better_turned(a, b, contract, batch, self.dtype.itemsize)
+        if turned:  # the columns of the result are computed as its rows
+            a, b, contract, batch = b, a, contract[::-1], batch[::-1]
         free_a = [i for i in range(len(a.shape)) if i not in (*contract[0], *batch[0])]
         free_b = [i for i in range(len(b.shape)) if i not in (*contract[1], *batch[1])]
         columns = [Axis(b.shape[i], b=b.strides[i]) for i in free_b]
@@ -193,8 +217,9 @@ class _Lowering:
         of_rows = row_major([a.shape[i] for i in free_a])
         rows = [Axis(a.shape[i], a.strides[i], out=s) for i, s in zip(free_a, of_rows, strict=True)]
         k = [Axis(a.shape[i], a.strides[i], b.strides[j]) for i, j in zip(*contract, strict=True)]
-        right = self.right(Ref("in", 1), batches, k, columns, m)
-        self.multiply(Ref("in", 0), right, batches, rows, k, n, n, batch_rows=m)
+        right = self.right(Ref("in", 1 - turned), batches, k, columns, m)
+        steps = (1, m) if turned else (n, 1)
+        self.multiply(Ref("in", int(turned)), right, batches, rows, k, n, steps[0], column_step=steps[1], batch_rows=m)
 
     # --- convolution --------------------------------------------------------------------------------------
 

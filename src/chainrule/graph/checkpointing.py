@@ -31,7 +31,8 @@ def checkpoint(f: Callable[..., Any], policy: str | Policy | None = None) -> Cal
 
     Memory falls from all values inside of ``f`` to its arguments and what the policy keeps, for the time of a part of a
     second forward phase (Griewank and Walther, "Revolve", 2000; Chen et al., arXiv 1604.06174). Random numbers are the
-    same the second time, and cells that ``f`` assigns are assigned once.
+    same the second time, and cells that ``f`` assigns are assigned once. Of a loop (`scan`) whose body is a checkpoint
+    only the carry is kept, without one also products.
 
     Args:
         f: a function of tensors and nested containers; it may read parameters, and its tensor arguments and parameters

@@ -66,7 +66,9 @@ def scan(
 ) -> tuple[Any, Any]:
     """Loop over the first axis of ``xs``, handing a state on: the loop of recurrent networks.
 
-    ``carry, y[t] = f(carry, x[t])`` for each ``t``. The loop is one operation; its gradient is a loop too.
+    ``carry, y[t] = f(carry, x[t])`` for each ``t``. The loop is one operation; its gradient is a loop too. For that the
+    carries are kept, and what products, convolutions and linear algebra in ``f`` made; the rest is computed again, and
+    all of it if ``f`` is a `checkpoint`.
 
     Args:
         f: takes the carry and a slice, returns the next carry (same structure, shapes, dtypes) and a result.

@@ -23,9 +23,10 @@ def sum_after_loops(graph: Graph) -> Graph:
             return %4
           }
 
-    These are the gradients of weights in recurrent layers. Sums over axes, those of biases, are treated alike. What
-    goes into the sum is stacked, if it is not yet; where that would take more memory than all that the loop reads and
-    stacks anyway, as for the gradients of keys in blocked attention, the sum stays where it is.
+    These are the gradients of weights in recurrent layers. Sums over axes, those of biases, are treated alike. A sum
+    that starts from zeros is that of the products; no number changes but the sign of zeros. What goes into the sum is
+    stacked, if it is not yet; where that would take more memory than all that the loop reads and stacks anyway, as for
+    the gradients of keys in blocked attention, the sum stays where it is.
     """
     made = Rewriter(graph)
 
@@ -152,7 +153,8 @@ class _Loop:
             total = made.emit("reduce_sum", stacks[found.node.inputs[0]], axes=axes)
         for move in found.moves:
             total = made.emit(move.primitive.name, total, **move.static)
-        return made.emit("add", start, total)
+        begin = made.array(start)
+        return total if begin is not None and not begin.any() else made.emit("add", start, total)
 
 
 def _later(axes: tuple[int, ...]) -> tuple[int, ...]:
