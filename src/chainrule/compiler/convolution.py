@@ -24,6 +24,7 @@ from .products import Product, lower_product
 from .tiling import Axis, Tile, choose_tile, collapse, size
 from .vector import LANES
 from .views import row_major
+from .winograd import Windows, lower_winograd
 
 __all__ = ["Finish", "Operand", "can_finish", "lower_contraction", "supports"]
 
@@ -33,6 +34,9 @@ __all__ = ["Finish", "Operand", "can_finish", "lower_contraction", "supports"]
 _PACK_ROWS = 24
 _PACK_BYTES = 64 << 10
 _PACK_STRIDE = 2 << 10
+
+
+WINOGRAD = False
 
 
 class Operand(NamedTuple):
@@ -204,6 +208,11 @@ class _Lowering:
         if 0 in shape:
             return
         image = self.padded(0, x, how)
+        if WINOGRAD:
+            windows = Windows(Ref("in", 1), w.strides[3], w.strides[0], w.strides[1], w.strides[2])
+            tile = choose_tile(self.dtype, math.prod(shape[:-1]), shape[-1])
+            lower_winograd(self.ref(image), image.strides, windows, w.shape[-1], shape, tile, self.lowered, self.finish)
+            return
         outputs, channels = shape[-1] // how.groups, w.shape[-1]
         batch = [Axis(how.groups, channels * image.strides[-1], outputs * w.strides[0], outputs)]
         out = row_major(shape[:-1])
