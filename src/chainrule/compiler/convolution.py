@@ -25,6 +25,7 @@ from .tiling import Axis, Tile, choose_tile, collapse, size
 from .vector import LANES
 from .views import row_major
 from .winograd import Windows, lower_winograd
+from .winograd_gradient import lower_gradient
 
 __all__ = ["Finish", "Operand", "can_finish", "lower_contraction", "supports"]
 
@@ -228,6 +229,10 @@ class _Lowering:
         if 0 in shape:
             return
         image = self.padded(0, x, how)
+        if WINOGRAD:
+            tile = choose_tile(self.dtype, 64, shape[0])
+            lower_gradient(self.ref(image), image.strides, Ref("in", 1), y.strides, y.shape[:-1], shape, tile, self.lowered)
+            return
         outputs, inner = shape[0] // how.groups, math.prod(shape[1:])
         batch = [Axis(how.groups, shape[-1] * image.strides[-1], outputs * y.strides[-1], outputs * inner)]
         out, spread = row_major(shape[1:]), (*how.dilation, 1)

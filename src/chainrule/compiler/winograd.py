@@ -99,11 +99,47 @@ def block_of(channels: int) -> int:
     return 48 if channels <= 64 else 24
 
 
-class _Forward:
+class Tiles:
+    """What the kernels of both directions share: where a tile is."""
+
+    def __init__(self, frame: Frame, words: dict[str, Any]) -> None:
+        self.frame, self.e, self.b, self.w = frame, frame.e, frame.b, words
+
+    def place(self, number: Any) -> tuple[Any, Any, Any, Any, Any]:
+        """The image of a tile, its first row and column in the result, and how many of either it has there."""
+        b, e, w = self.b, self.e, self.w
+        rest, j = b.udiv(number, w["across"]), b.urem(number, w["across"])
+        n, i = b.udiv(rest, w["down"]), b.urem(rest, w["down"])
+        y, x = b.mul(i, I64(2)), b.mul(j, I64(2))
+        sizes = [e.intrinsic("smin", I64(2), b.sub(w[f], at)) for f, at in (("height", y), ("width", x))]
+        return n, y, x, *sizes
+
+    def window(self, image: Any, n: Any, y: Any, x: Any, height: Any, width: Any) -> tuple[Any, list[Any], list[Any]]:
+        """The address of the first of 4x4 pixels, and the offsets of their rows and columns.
+
+        The last row of a tile that is cut off by the edge of the result matters to nobody: another is read instead.
+        """
+        b, w = self.b, self.w
+        at = b.add(b.add(b.mul(n, w["n"]), b.mul(y, w["h"])), b.mul(x, w["w"]))
+        rows, columns = (
+            [b.mul(stride, k) for k in (I64(0), I64(1), I64(2), b.add(size, I64(1)))]
+            for size, stride in ((height, w["h"]), (width, w["w"]))
+        )
+        return self.e.address(image, at, FLOAT), rows, columns
+
+
+def add(b: ir.IRBuilder, values: Sequence[Any], line: tuple[int, int, bool]) -> Any:
+    """One of the `SUMS`."""
+    p, q, plus = line
+    return (b.fadd if plus else b.fsub)(values[p], values[q])
+
+
+class _Forward(Tiles):
     """The kernel; an item is a block of tiles."""
 
     def __init__(self, frame: Frame, tile: Tile, words: dict[str, Any], store: Store | None) -> None:
-        self.frame, self.e, self.b, self.tile, self.w, self.store = frame, frame.e, frame.b, tile, words, store
+        super().__init__(frame, words)
+        self.tile, self.store = tile, store
         self.image, self.windows, self.out = frame.buffers[:3]
         self.pixels, self.products, self.results = (
             frame.b.gep(frame.scratch, [words[name]], source_etype=ir.IntType(8))
@@ -130,37 +166,22 @@ class _Forward:
         return self.b.gep(self.frame.scratch, [self.b.add(self.b.mul(t, I64(3)), I64(field))], source_etype=I64)
 
     def _take_in(self, t: Any, number: Any) -> None:
-        """Transform the pixels of a tile.
-
-        The last row of a tile that is cut off by the edge of the result matters to nobody: another is read instead.
-        """
+        """Transform the pixels of a tile."""
         b, e, w = self.b, self.e, self.w
-        rest, j = b.udiv(number, w["across"]), b.urem(number, w["across"])
-        n, i = b.udiv(rest, w["down"]), b.urem(rest, w["down"])
-        y, x = b.mul(i, I64(2)), b.mul(j, I64(2))
-        b.store(b.add(b.mul(b.add(b.mul(n, w["height"]), y), w["width"]), x), self._entry(t, 0))
-        at = b.mul(n, w["n"])
-        offsets = []
-        for field, (place, extent, stride) in enumerate(((y, w["height"], w["h"]), (x, w["width"], w["w"]))):
-            size = e.intrinsic("smin", I64(2), b.sub(extent, place))
-            b.store(size, self._entry(t, 1 + field))
-            at = b.add(at, b.mul(place, stride))
-            offsets.append([b.mul(stride, k) for k in (I64(0), I64(1), I64(2), b.add(size, I64(1)))])
-        start = e.address(self.image, at, FLOAT)
-        rows = [e.address(start, row, FLOAT) for row in offsets[0]]
+        n, y, x, *sizes = self.place(number)
+        first = b.add(b.mul(b.add(b.mul(n, w["height"]), y), w["width"]), x)
+        for field, value in enumerate((first, *sizes)):
+            b.store(value, self._entry(t, field))
+        start, rows, columns = self.window(self.image, n, y, x, *sizes)
         target = e.address(self.pixels, b.mul(t, self.tile_step), FLOAT)
         with e.loop(I64(0), w["vectors"]) as vector:
             channel, to = b.mul(vector, I64(LANES)), b.mul(vector, I64(BLOCK))
-            columns = [b.add(channel, column) for column in offsets[1]]
-            for r, line in enumerate(SUMS):
-                half = [self._sum(line, lambda k: e.load(rows[k], column, FLOAT)) for column in columns]  # noqa: B023
-                for c, other in enumerate(SUMS):
-                    value = self._sum(other, half.__getitem__)
-                    e.store(value, target, b.add(to, I64((4 * r + c) * LANES)), FLOAT)
-
-    def _sum(self, line: tuple[int, int, bool], value: Any) -> Any:
-        p, q, plus = line
-        return (self.b.fadd if plus else self.b.fsub)(value(p), value(q))
+            here = [b.add(channel, column) for column in columns]
+            for r, (p, q, plus) in enumerate(SUMS):
+                join, two = (b.fadd if plus else b.fsub), [e.address(start, rows[k], FLOAT) for k in (p, q)]
+                half = [join(*(e.load(row, column, FLOAT) for row in two)) for column in here]
+                for c, line in enumerate(SUMS):
+                    e.store(add(b, half, line), target, b.add(to, I64((4 * r + c) * LANES)), FLOAT)
 
     def _multiply(self, panel: Any, place: Any, count: Any) -> None:
         """The products of all tiles at one of the 16 places, for the columns of a panel."""
