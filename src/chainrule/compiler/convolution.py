@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from .. import dtypes
 from ..dtypes import DType
-from . import folding
+from . import folding, winograd
 from .contraction import Finish
 from .kernel import Lowered, Ref
 from .packing import Border, pack, pad
@@ -24,7 +24,6 @@ from .products import Product, lower_product
 from .tiling import Axis, Tile, choose_tile, collapse, size
 from .vector import LANES
 from .views import row_major
-from .winograd import Windows, lower_winograd
 from .winograd_gradient import lower_gradient
 
 __all__ = ["Finish", "Operand", "can_finish", "lower_contraction", "supports"]
@@ -35,9 +34,6 @@ __all__ = ["Finish", "Operand", "can_finish", "lower_contraction", "supports"]
 _PACK_ROWS = 24
 _PACK_BYTES = 64 << 10
 _PACK_STRIDE = 2 << 10
-
-
-WINOGRAD = False
 
 
 class Operand(NamedTuple):
@@ -209,10 +205,9 @@ class _Lowering:
         if 0 in shape:
             return
         image = self.padded(0, x, how)
-        if WINOGRAD:
-            windows = Windows(Ref("in", 1), w.strides[3], w.strides[0], w.strides[1], w.strides[2])
-            tile = choose_tile(self.dtype, math.prod(shape[:-1]), shape[-1])
-            lower_winograd(self.ref(image), image.strides, windows, w.shape[-1], shape, tile, self.lowered, self.finish)
+        if image.strides[-1] == 1 and winograd.fits(shape, w.shape[1:], *how[:2], how.groups, self.dtype):
+            windows = winograd.Windows(Ref("in", 1), w.strides[3], *w.strides[:3])
+            winograd.lower(self.ref(image), image.strides, windows, w.shape[-1], shape, self.lowered, self.finish)
             return
         outputs, channels = shape[-1] // how.groups, w.shape[-1]
         batch = [Axis(how.groups, channels * image.strides[-1], outputs * w.strides[0], outputs)]
@@ -229,9 +224,10 @@ class _Lowering:
         if 0 in shape:
             return
         image = self.padded(0, x, how)
-        if WINOGRAD:
-            tile = choose_tile(self.dtype, 64, shape[0])
-            lower_gradient(self.ref(image), image.strides, Ref("in", 1), y.strides, y.shape[:-1], shape, tile, self.lowered)
+        units = image.strides[-1] == y.strides[-1] == 1
+        if units and winograd.fits(y.shape, shape[1:], *how[:2], how.groups, self.dtype):
+            positions, steps = y.shape[:-1], y.strides
+            lower_gradient(self.ref(image), image.strides, Ref("in", 1), steps, positions, shape, self.lowered)
             return
         outputs, inner = shape[0] // how.groups, math.prod(shape[1:])
         batch = [Axis(how.groups, shape[-1] * image.strides[-1], outputs * y.strides[-1], outputs * inner)]
@@ -247,6 +243,14 @@ class _Lowering:
         if 0 in shape:
             return
         spatial = range(len(how.stride))
+        if winograd.fits(shape, (*w.shape[1:-1], w.shape[0]), *how[:2], how.groups, self.dtype):
+            wider = [Border(y.shape[d + 1], y.strides[d + 1], *(2 - p for p in how.padding[d])) for d in spatial]
+            image = self.image(0, y, wider)
+            if image.strides[-1] == 1:
+                at, (output, row, column, channel) = 2 * (w.strides[1] + w.strides[2]), w.strides
+                windows = winograd.Windows(self.ref(_View(Ref("in", 1), (), at)), output, channel, -row, -column)
+                winograd.lower(self.ref(image), image.strides, windows, w.shape[0], shape, self.lowered, self.finish)
+                return
         phases = [
             [_phase(i, shape[d + 1], w.shape[d + 1], how.stride[d], how.dilation[d], how.padding[d][0])
              for i in range(min(how.stride[d], shape[d + 1]))]

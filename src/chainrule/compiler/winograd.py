@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 from .. import dtypes
+from ..dtypes import DType
 from .contraction import Finish, Store
 from .kernel import Call, Code, Frame, Lowered, Ref
-from .tiling import CHUNK_FLOPS, Tile
+from .tiling import CHUNK_FLOPS, Tile, choose_tile
 from .vector import I64, LANES
 
 PLACES = 16
@@ -35,6 +36,9 @@ BLOCK = PLACES * LANES + LANES
 # Row i of B^T d: the pixels that are added or subtracted.
 SUMS = ((0, 2, False), (1, 2, True), (2, 1, False), (1, 3, False))
 FLOAT = dtypes.float32
+ENABLED = True
+LEAST_CHANNELS = 32
+LEAST_TILES = 64
 
 
 class Windows(NamedTuple):
@@ -47,9 +51,29 @@ class Windows(NamedTuple):
     column: int
 
 
-def lower_winograd(
-    image: Ref, strides: Sequence[int], windows: Windows, channels: int, shape: Sequence[int], tile: Tile,
-    lowered: Lowered, finish: Finish | None,
+def fits(
+    shape: Sequence[int], window: Sequence[int], stride: Sequence[int], dilation: Sequence[int], groups: int,
+    dtype: DType,
+) -> bool:  # fmt: skip
+    """Whether a convolution is computed so: where that is faster.
+
+    Args:
+        shape: of the result, (N, P..., O).
+        window: shape of a window, (K..., C).
+        stride, dilation, groups: the arguments of the convolution.
+        dtype: of all.
+    """
+    if (*window[:-1], *stride, *dilation, groups) != (3, 3, 1, 1, 1, 1, 1) or dtype != FLOAT:
+        return False
+    outputs, channels, tiles = shape[-1], window[-1], -(-shape[1] // 2) * -(-shape[2] // 2)
+    if not ENABLED or outputs % LANES or channels % LANES or min(outputs, channels) < LEAST_CHANNELS:
+        return False
+    return 5 * shape[1] * shape[2] >= 12 * tiles and shape[0] * tiles >= LEAST_TILES
+
+
+def lower(
+    image: Ref, strides: Sequence[int], windows: Windows, channels: int, shape: Sequence[int], lowered: Lowered,
+    finish: Finish | None,
 ) -> None:  # fmt: skip
     """Append the calls that compute a convolution.
 
@@ -59,10 +83,10 @@ def lower_winograd(
         windows: the windows.
         channels: of the image.
         shape: of the result, (N, H, W, outputs), dense.
-        tile: the register tile of the products; its columns divide the outputs.
         lowered: where to append.
         finish: what to do with the results; None to store them.
     """
+    tile = choose_tile(FLOAT, math.prod(shape[:-1]), shape[-1])
     transformed = _transform(windows, channels, shape[-1], tile, lowered)
     down, across = -(-shape[1] // 2), -(-shape[2] // 2)
     tiles, panels = shape[0] * down * across, shape[-1] // tile.columns

@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from .kernel import Call, Code, Frame, Lowered, Ref
 from .packing import transposed
-from .tiling import CHUNKS, Tile
+from .tiling import CHUNKS, choose_tile
 from .vector import I64, LANES, Emitter
 from .winograd import FLOAT, PLACES, SUMS, Tiles, add
 
@@ -26,7 +26,7 @@ _LEAST = 128
 
 def lower_gradient(
     image: Ref, strides: Sequence[int], cotangent: Ref, steps: Sequence[int], positions: Sequence[int],
-    shape: Sequence[int], tile: Tile, lowered: Lowered,
+    shape: Sequence[int], lowered: Lowered,
 ) -> None:  # fmt: skip
     """Append the calls that compute the gradient by the windows.
 
@@ -37,10 +37,10 @@ def lower_gradient(
         steps: its strides, likewise.
         positions: its shape but the last, (N, H, W).
         shape: of the result, (outputs, 3, 3, channels), dense.
-        tile: the register tile of the products; its columns divide the outputs.
         lowered: where to append.
     """
     outputs, channels = shape[0], shape[-1]
+    tile = choose_tile(FLOAT, 9 * channels, outputs)
     rows = 8 if tile.rows % 8 == 0 else 4
     down, across = -(-positions[1] // 2), -(-positions[2] // 2)
     tiles = positions[0] * down * across
