@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 
 from .. import dtypes
 from ..dtypes import DType
-from . import folding
+from . import folding, winograd
 from .contraction import Finish
 from .kernel import Lowered, Ref
 from .packing import Border, pack, pad
 from .products import Product, lower_product
 from .tiling import Axis, Tile, choose_tile, collapse, size
 from .views import row_major
+from .winograd_gradient import lower_gradient
 
 __all__ = ["Finish", "Operand", "can_finish", "lower_contraction", "supports"]
 
@@ -243,6 +244,10 @@ class _Lowering:
         if 0 in shape:
             return
         image = self.padded(0, x, how)
+        if image.strides[-1] == 1 and winograd.fits(shape, w.shape[1:], *how[:2], how.groups, self.dtype):
+            windows = winograd.Windows(Ref("in", 1), w.strides[3], *w.strides[:3])
+            winograd.lower(self.ref(image), image.strides, windows, w.shape[-1], shape, self.lowered, self.finish)
+            return
         outputs, channels = shape[-1] // how.groups, w.shape[-1]
         batch = [Axis(how.groups, channels * image.strides[-1], outputs * w.strides[0], outputs)]
         out = row_major(shape[:-1])
@@ -258,6 +263,11 @@ class _Lowering:
         if 0 in shape:
             return
         image = self.padded(0, x, how)
+        units = image.strides[-1] == y.strides[-1] == 1
+        if units and winograd.fits(y.shape, shape[1:], *how[:2], how.groups, self.dtype):
+            positions, steps = y.shape[:-1], y.strides
+            lower_gradient(self.ref(image), image.strides, Ref("in", 1), steps, positions, shape, self.lowered)
+            return
         outputs, inner = shape[0] // how.groups, math.prod(shape[1:])
         batch = [Axis(how.groups, shape[-1] * image.strides[-1], outputs * y.strides[-1], outputs * inner)]
         out, spread = row_major(shape[1:]), (*how.dilation, 1)
@@ -272,6 +282,14 @@ class _Lowering:
         if 0 in shape:
             return
         spatial = range(len(how.stride))
+        if winograd.fits(shape, (*w.shape[1:-1], w.shape[0]), *how[:2], how.groups, self.dtype):
+            wider = [Border(y.shape[d + 1], y.strides[d + 1], *(2 - p for p in how.padding[d])) for d in spatial]
+            image = self.image(0, y, wider)
+            if image.strides[-1] == 1:
+                at, (output, row, column, channel) = 2 * (w.strides[1] + w.strides[2]), w.strides
+                windows = winograd.Windows(self.ref(_View(Ref("in", 1), (), at)), output, channel, -row, -column)
+                winograd.lower(self.ref(image), image.strides, windows, w.shape[0], shape, self.lowered, self.finish)
+                return
         phases = [
             [_phase(i, shape[d + 1], w.shape[d + 1], how.stride[d], how.dilation[d], how.padding[d][0])
              for i in range(min(how.stride[d], shape[d + 1]))]
