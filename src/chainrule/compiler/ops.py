@@ -20,7 +20,7 @@ from typing import Any
 from .. import dtypes
 from ..dtypes import DType
 from ..graph.ir import Graph, Node, TensorType, Value
-from . import elementwise, halos
+from . import attention, elementwise, halos
 from .library import can_contract, lowering_of
 from .views import LOOKS, View, through, whole
 
@@ -136,6 +136,8 @@ class Ops:
             self._map(name, out.shape, inputs, out, node.static, node)
         elif can_contract(node):
             self._product(node)
+        elif name in attention.LIKE:
+            self._attention(node)
         else:
             self._kernel(node)
 
@@ -189,6 +191,27 @@ class Ops:
         made = Value(self.graph, TensorType(tuple(value.shape), dtypes.float32))
         self._map("cast", value.shape, (view,), made, {"dtype": dtypes.float32}, value.node)
         return whole(made)
+
+    def _attention(self, node: Node) -> None:
+        """Heads are axes of what it reads and makes wherever they lie, so that joining and cutting them costs nothing."""
+        name = node.primitive.name
+        views = (self._widened(v) for v in node.inputs)
+        reads = tuple(v if v.shape[-1:] == (1,) or v.strides[-1] == 1 else self._copy_view(v) for v in views)
+        writes = []
+        for out, like in zip(node.outputs, attention.LIKE[name], strict=True):
+            order = list(range(out.ndim))
+            if like is not None:
+                order[:-1] = sorted(order[:-1], key=lambda axis: -abs(reads[like].strides[axis]))
+            wide = dtypes.float32 if out.dtype in dtypes.HALF else out.dtype
+            root = Value(self.graph, TensorType(tuple(out.shape[axis] for axis in order), wide))
+            writes.append(whole(root).permute([order.index(axis) for axis in range(out.ndim)]))
+        roots, lowered = tuple(view.root for view in writes), attention.lower(node, reads, writes)
+        self.list.append(Op("kernel", name, (), reads, roots, node.static, node, lowered))
+        for out, view in zip(node.outputs, writes, strict=True):
+            if out.dtype == view.root.dtype:
+                self._views[out] = view
+            else:
+                self._map("cast", out.shape, (view,), out, {"dtype": out.dtype}, node)
 
     def _copy_view(self, view: View) -> View:
         made = Value(self.graph, TensorType(view.shape, view.root.dtype))
