@@ -39,13 +39,21 @@ LIKE = {"attention": (0, None), "attention_gradients": (3, 4, 5)}
 
 
 class _Shape(NamedTuple):
-    """What the code depends on: the dtype, the features of keys and values, and how many masks and axes in front."""
+    """What the code depends on.
+
+    Attributes:
+        dtype: of all but masks.
+        d, e: features of keys and of values.
+        causal: whether a query looks at keys up to its own number only.
+        masks: for each, whether it has a truth for each key.
+        batch: how many axes there are in front.
+    """
 
     dtype: str
     d: int
     e: int
     causal: bool
-    masks: int
+    masks: tuple[bool, ...]
     batch: int
 
     def tile(self, columns: int) -> Tile:
@@ -221,8 +229,8 @@ class _Kernel:
         self.product(
             self.tile, keys, k, _Matrix(packed, I64(QUERIES)), lambda row: whole, self.into(self.tile, target, pitch)
         )
-        for i in range(self.s.masks):
-            self._hide(of[f"mask{i}"], key, keys, query, target, pitch)
+        for i, by_key in enumerate(self.s.masks):
+            self._hide(of[f"mask{i}"], by_key, key, keys, query, target, pitch)
         if self.s.causal:
             b, rows = self.b, self.rounded(keys, self.tile.rows)
             begin = self.max(I64(0), b.sub(b.add(query, I64(1)), key))
@@ -237,14 +245,15 @@ class _Kernel:
         hidden = self.e.const(scalar_type(self.dtype), -math.inf)
         self.store(self.b.select(allowed, self.load(target, at), hidden), target, at)
 
-    def _hide(self, mask: _Matrix, key: Any, keys: Any, query: Any, target: Any, pitch: int) -> None:
+    def _hide(self, mask: _Matrix, by_key: bool, key: Any, keys: Any, query: Any, target: Any, pitch: int) -> None:
         e, b, last = self.e, self.b, self.b.sub(self.t, I64(1))
         with e.loop(I64(0), keys, LANES) as row:
             for j in range(self.tile.vectors):
                 queries = [self.min(b.add(query, I64(j * LANES + i)), last) for i in range(LANES)]
+                first = b.add(key, row) if by_key else I64(0)
+                places = [b.add(b.mul(q, mask.row), first) for q in queries]
                 with e.masked(e.tail_mask(b.sub(keys, row))):
-                    places = [b.add(b.mul(q, mask.row), b.add(key, row)) for q in queries]
-                    rows = [e.load(mask.base, at, dtypes.uint8) for at in places]
+                    rows = [(e.load if by_key else e.load_one)(mask.base, at, dtypes.uint8) for at in places]
                 for i, column in enumerate(self.transposed(rows)):
                     allowed = b.icmp_unsigned("!=", column, ir.Constant(column.type, None))
                     self._keep(allowed, target, b.mul(b.add(row, I64(i)), I64(pitch)), j)
@@ -532,7 +541,8 @@ def lower(node: Node, reads: Sequence[View], writes: Sequence[View]) -> Lowered:
     outputs = {name: (Ref("out", i), view) for i, (name, view) in enumerate(zip(results, writes, strict=True))}
     (*batch, t, d), (keys, e) = inputs["q"][1].shape, inputs["v"][1].shape[-2:]
     dtype, causal = writes[0].root.dtype, node.static["causal"]
-    s = _Shape(dtype.name, d, e, causal, len(reads) - (3 if forward else 6), len(batch))
+    by_key = tuple(view.strides[-1] != 0 for view in reads[3 if forward else 6 :])
+    s = _Shape(dtype.name, d, e, causal, by_key, len(batch))
     heads = math.prod(batch)
     # of a causal triangle, the rows up to the last key, and then all of the others
     pairs = heads * (min(t, keys) * (min(t, keys) + 1) // 2 + max(t - keys, 0) * keys if causal else t * keys)
@@ -553,6 +563,6 @@ def lower(node: Node, reads: Sequence[View], writes: Sequence[View]) -> Lowered:
     apart = {"dq": part} | {name: x for name, x in outputs.items() if name != "dq"} | inputs
     calls = [
         _call(_Backward, s, sizes, apart, heads * parts, flops, size, in_part * KEYS),
-        _call(_Sum, s._replace(causal=False, masks=0), sizes, {"parts": part, "dq": dq}, heads * t, parts * size, size),
+        _call(_Sum, s._replace(causal=False, masks=()), sizes, {"parts": part, "dq": dq}, heads * t, parts * size, size),
     ]
     return Lowered(calls, [parts * size * dtype.itemsize])

@@ -196,7 +196,7 @@ class Ops:
         """Heads are axes of what it reads and makes wherever they lie, so that joining and cutting them costs nothing."""
         name = node.primitive.name
         views = (self._widened(v) for v in node.inputs)
-        reads = tuple(v if v.shape[-1:] == (1,) or v.strides[-1] == 1 else self._copy_view(v) for v in views)
+        reads = tuple(map(self._with_rows, views))
         writes = []
         for out, like in zip(node.outputs, attention.LIKE[name], strict=True):
             order = list(range(out.ndim))
@@ -212,6 +212,14 @@ class Ops:
                 self._views[out] = view
             else:
                 self._map("cast", out.shape, (view,), out, {"dtype": out.dtype}, node)
+
+    def _with_rows(self, view: View) -> View:
+        """The view copied, if its rows are not consecutive elements (those of a truth may be one element)."""
+        if view.strides[-1] == 1 or view.shape[-1] == 1 or (not view.strides[-1] and view.root.dtype == dtypes.bool_):
+            return view
+        last = len(view.shape) - 1
+        once = tuple(n if step or axis == last else 1 for axis, (n, step) in enumerate(zip(view.shape, view.strides, strict=True)))
+        return self._copy_view(view._replace(shape=once)).broadcast(view.shape)
 
     def _copy_view(self, view: View) -> View:
         made = Value(self.graph, TensorType(view.shape, view.root.dtype))
