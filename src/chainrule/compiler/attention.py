@@ -381,7 +381,7 @@ class _Backward(_Kernel):
         """A block of keys with all queries that look at one of them."""
         b, e, s = self.b, self.e, self.s
         for base, n in ((self.area["dk"], s.d), (self.area["dv"], s.e)):
-            self.fill(base, I64((KEYS + 8) * self.s.width(n)), 0.0)
+            self.fill(base, b.mul(self.rounded(keys, self.tile.rows), I64(s.width(n))), 0.0)
         first = b.mul(b.udiv(key, I64(QUERIES)), I64(QUERIES)) if s.causal else I64(0)
         with e.loop(first, self.t, QUERIES) as query:
             count = self.min(I64(QUERIES), b.sub(self.t, query))
