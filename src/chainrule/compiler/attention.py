@@ -538,7 +538,8 @@ def lower(node: Node, reads: Sequence[View], writes: Sequence[View]) -> Lowered:
     names += [f"mask{i}" for i in range(len(reads) - len(names))]
     results = ("out", "log") if forward else ("dq", "dk", "dv")
     inputs = {name: (Ref("in", i), view) for i, (name, view) in enumerate(zip(names, reads, strict=True))}
-    outputs = {name: (Ref("out", i), view) for i, (name, view) in enumerate(zip(results, writes, strict=True))}
+    roots = list(dict.fromkeys(view.root for view in writes))
+    outputs = {name: (Ref("out", roots.index(view.root)), view) for name, view in zip(results, writes, strict=True)}
     (*batch, t, d), (keys, e) = inputs["q"][1].shape, inputs["v"][1].shape[-2:]
     dtype, causal = writes[0].root.dtype, node.static["causal"]
     by_key = tuple(view.strides[-1] != 0 for view in reads[3 if forward else 6 :])

@@ -20,7 +20,7 @@ from typing import Any
 from .. import dtypes
 from ..dtypes import DType
 from ..graph.ir import Graph, Node, TensorType, Value
-from . import attention, elementwise, halos
+from . import attention, elementwise, halos, joining
 from .library import can_contract, lowering_of
 from .views import LOOKS, View, through, whole
 
@@ -71,6 +71,8 @@ class Ops:
         self._views: dict[Value, View] = {}
         self._copies: dict[Value, Value] = {}
         self._halos = halos.find(graph)
+        self._joined = joining.find(graph)
+        self._joins = {view.root for view in self._joined.values()}
         self._bordered: dict[View, halos.Borders] = {}
         for node in graph.nodes:
             self._add(node)
@@ -138,6 +140,8 @@ class Ops:
             self._product(node)
         elif name in attention.LIKE:
             self._attention(node)
+        elif self._joins.issuperset(node.outputs):
+            pass  # its parts are made in their places
         else:
             self._kernel(node)
 
@@ -199,13 +203,17 @@ class Ops:
         reads = tuple(map(self._with_rows, views))
         writes = []
         for out, like in zip(node.outputs, attention.LIKE[name], strict=True):
+            if out in self._joined:
+                writes.append(self._joined[out])
+                continue
             order = list(range(out.ndim))
             if like is not None:
                 order[:-1] = sorted(order[:-1], key=lambda axis: -abs(reads[like].strides[axis]))
             wide = dtypes.float32 if out.dtype in dtypes.HALF else out.dtype
             root = Value(self.graph, TensorType(tuple(out.shape[axis] for axis in order), wide))
             writes.append(whole(root).permute([order.index(axis) for axis in range(out.ndim)]))
-        roots, lowered = tuple(view.root for view in writes), attention.lower(node, reads, writes)
+        roots = tuple(dict.fromkeys(view.root for view in writes))
+        lowered = attention.lower(node, reads, writes)
         self.list.append(Op("kernel", name, (), reads, roots, node.static, node, lowered))
         for out, view in zip(node.outputs, writes, strict=True):
             if out.dtype == view.root.dtype:
