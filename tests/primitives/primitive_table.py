@@ -342,7 +342,6 @@ def _(draw, name):
         yield Case((*given, *(draw.truth(*front, t, s) for _ in range(n))), {"causal": causal, "scale": 0.7})
 
 
-
 @entries("dot")
 def _(draw):
     for a, b, contract, batch in [

@@ -222,7 +222,9 @@ class _Kernel:
             return keys
         return self.min(keys, self.b.sub(self.b.add(query, I64(self.tile.columns)), key))
 
-    def scores(self, of: dict[str, _Matrix], key: Any, keys: Any, query: Any, packed: Any, target: Any, pitch: int) -> None:
+    def scores(
+        self, of: dict[str, _Matrix], key: Any, keys: Any, query: Any, packed: Any, target: Any, pitch: int
+    ) -> None:
         """The scores of a tile of queries, of which hidden ones are -inf."""
         k = self.from_row(of["k"], key)
         whole = (I64(0), I64(self.s.d))
@@ -430,7 +432,8 @@ class _Backward(_Kernel):
         b, e, s = self.b, self.e, self.s
         first = b.add(query, column)
         packed_q, packed_ct, weights, slopes = (
-            e.address(x, column, self.dtype) for x in (self.area["q"], self.area["ct"], self.area["weights"], self.area["slopes"])
+            e.address(x, column, self.dtype)
+            for x in (self.area["q"], self.area["ct"], self.area["weights"], self.area["slopes"])
         )
         self.scores(of, key, keys, first, packed_q, weights, QUERIES)
         v, into = self.from_row(of["v"], key), self.into(self.tile, slopes, QUERIES)
@@ -527,7 +530,7 @@ def _call(
 
     scratch = sum(kind.areas(s).values()) * getattr(dtypes, s.dtype).itemsize
     grain = max(1, min(items, CHUNK_FLOPS * items // max(flops, 1)))
-    code = Code(f"{kind.__name__} of attention {tuple(s)}", build)
+    code = Code(f"{kind.__name__} of attention {tuple(s)} {s.tile(2 * LANES)}", build)
     return Call(code, tuple(refs), tuple(words), items, grain, flops, scratch, 0.015 * flops)
 
 
@@ -564,6 +567,8 @@ def lower(node: Node, reads: Sequence[View], writes: Sequence[View]) -> Lowered:
     apart = {"dq": part} | {name: x for name, x in outputs.items() if name != "dq"} | inputs
     calls = [
         _call(_Backward, s, sizes, apart, heads * parts, flops, size, in_part * KEYS),
-        _call(_Sum, s._replace(causal=False, masks=()), sizes, {"parts": part, "dq": dq}, heads * t, parts * size, size),
+        _call(
+            _Sum, s._replace(causal=False, masks=()), sizes, {"parts": part, "dq": dq}, heads * t, parts * size, size
+        ),
     ]
     return Lowered(calls, [parts * size * dtype.itemsize])

@@ -12,8 +12,8 @@ from .views import View, reshaped, row_major
 def find(graph: Graph) -> dict[Value, View]:
     """For results of attention's gradients that nothing reads but a concatenation of them: their parts of its buffer.
 
-        %3, %4 = attention_gradients(...)
-        %5 = concat(reshape(permute(%3)), reshape(permute(%4)))    ->    %3 and %4 are views of %5
+    %3, %4 = attention_gradients(...)
+    %5 = concat(reshape(permute(%3)), reshape(permute(%4)))    ->    %3 and %4 are views of %5
     """
     uses = Counter(v for node in graph.nodes for v in node.inputs)
     uses.update(graph.outputs)

@@ -226,7 +226,10 @@ class Ops:
         if view.strides[-1] == 1 or view.shape[-1] == 1 or (not view.strides[-1] and view.root.dtype == dtypes.bool_):
             return view
         last = len(view.shape) - 1
-        once = tuple(n if step or axis == last else 1 for axis, (n, step) in enumerate(zip(view.shape, view.strides, strict=True)))
+        once = tuple(
+            n if step or axis == last else 1
+            for axis, (n, step) in enumerate(zip(view.shape, view.strides, strict=True))
+        )
         return self._copy_view(view._replace(shape=once)).broadcast(view.shape)
 
     def _copy_view(self, view: View) -> View:
