@@ -1,4 +1,4 @@
-"""Attention and transformers give the same numbers compiled, in all forms, and those for long ones need little memory."""
+"""Attention and transformers give the same numbers compiled, in all forms, and need little memory."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.compiler import attention, tiling
+from chainrule.compiler import scores, tiling
 from chainrule.nn.functional import scaled_dot_product_attention
 
 RNG = np.random.default_rng(5)
-Q, K = attention.QUERIES, attention.KEYS
+Q, K = scores.QUERIES, scores.KEYS
 
 
 def real(*shape: int, dtype: str = "float32") -> cr.Tensor:

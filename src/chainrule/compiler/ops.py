@@ -197,7 +197,7 @@ class Ops:
         return whole(made)
 
     def _attention(self, node: Node) -> None:
-        """Heads are axes of what it reads and makes wherever they lie, so that joining and cutting them costs nothing."""
+        """Heads are axes of what it reads and makes, wherever they lie: to join and to cut them costs nothing."""
         name = node.primitive.name
         views = (self._widened(v) for v in node.inputs)
         reads = tuple(map(self._with_rows, views))
@@ -225,12 +225,8 @@ class Ops:
         """The view copied, if its rows are not consecutive elements (those of a truth may be one element)."""
         if view.strides[-1] == 1 or view.shape[-1] == 1 or (not view.strides[-1] and view.root.dtype == dtypes.bool_):
             return view
-        last = len(view.shape) - 1
-        once = tuple(
-            n if step or axis == last else 1
-            for axis, (n, step) in enumerate(zip(view.shape, view.strides, strict=True))
-        )
-        return self._copy_view(view._replace(shape=once)).broadcast(view.shape)
+        once = (n if step else 1 for n, step in zip(view.shape[:-1], view.strides, strict=False))
+        return self._copy_view(view._replace(shape=(*once, view.shape[-1]))).broadcast(view.shape)
 
     def _copy_view(self, view: View) -> View:
         made = Value(self.graph, TensorType(view.shape, view.root.dtype))
