@@ -1,4 +1,4 @@
-"""Attention and transformers give the same numbers compiled, in both forms, and the blocked one needs little memory."""
+"""Attention and transformers give the same numbers compiled, in all forms, and need little memory."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_attention(dtype, block):
     both_modes.same(*both_modes.both(lambda wrap: wrap(step)(inputs)))
 
 
-@pytest.mark.parametrize("block", [5, 2])
+@pytest.mark.parametrize("block", [None, 5, 2])
 def test_derivatives_of_second_order(block):
     q, k, v, t = (cr.asarray(real(2, 5, 3)) for _ in range(4))
 
@@ -78,15 +78,16 @@ def test_derivatives_of_second_order(block):
     both_modes.same(expected, found, factor=10)
 
 
+@pytest.mark.parametrize("dtype", ["bool", "float32"])
 @pytest.mark.parametrize("causal", [False, True])
-def test_memory_is_linear_in_length(monkeypatch, causal):
-    """Forward and backward, with a mask of padding and one of heads' own on top."""
+def test_memory_is_linear_in_length(monkeypatch, causal, dtype):
+    """Forward and backward, with a mask of padding and one of heads' own on top: by kernels, or in blocks."""
     monkeypatch.setattr(attention, "WHOLE", 2**12)
     monkeypatch.setattr(attention, "BLOCK", 2**12)
 
     def needed(length: int) -> int:
         q = cr.zeros((2, 2, length, 8))
-        masks = [cr.ones((2, 1, 1, length), "bool"), cr.zeros((2, 1, length))]
+        masks = [cr.ones((2, 1, 1, length), "bool"), cr.zeros((2, 1, length), dtype)]
 
         def loss(q: Any) -> Any:
             return attention.attend(q, q, q, masks, causal).sum()
@@ -155,7 +156,7 @@ def test_generation_goes_alike():
     both_modes.same(*both_modes.both(generated))
 
 
-@pytest.mark.parametrize("block", [6, 4], ids=["plain", "blocks"])
+@pytest.mark.parametrize("block", [None, 6, 4], ids=["kernel", "plain", "blocks"])
 def test_under_vmap_it_is_one_call_after_the_other(block):
     q, k, v = (cr.asarray(real(3, 2, 6, 4)) for _ in range(3))
 

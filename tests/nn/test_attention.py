@@ -1,4 +1,4 @@
-"""Attention: both forms give the same numbers, rotations, the cache, and what is refused."""
+"""Attention: all forms give the same numbers, rotations, the cache, and what is refused."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ MASKS = {
     kind=st.sampled_from(sorted(MASKS)), causal=st.booleans(), scale=st.sampled_from([None, 0.3]),
 )  # fmt: skip
 @settings(max_examples=40)
-def test_both_forms_are_the_definition(rows, keys, block, heads, kind, causal, scale):
+def test_all_forms_are_the_definition(rows, keys, block, heads, kind, causal, scale):
     """Results and gradients, with groups of heads, lengths that differ, and blocks that do not divide them."""
     q, k, v = real(2, 4, rows, 3), real(2, heads, keys, 3), real(2, heads, keys, 5)
     mask, ct = MASKS[kind](rows, keys), real(2, 4, rows, 5)
     results = []
-    for size in (rows, block):
+    for size in (None, rows, block):
 
         def f(q, k, v, size=size):
             out = scaled_dot_product_attention(q, k, v, mask, 0.0, causal, scale, True, block=size)
@@ -70,8 +70,9 @@ def test_both_forms_are_the_definition(rows, keys, block, heads, kind, causal, s
         (_, out), gradients = cr.value_and_grad(f, (0, 1, 2), has_aux=True)(q, k, v)
         results.append([x.numpy() for x in (out, *gradients)])
     np.testing.assert_allclose(results[0][0], reference(q, k, v, mask, causal, scale), rtol=0, atol=1e-12)
-    for a, b in zip(*results, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+    for a, *others in zip(*results, strict=True):
+        for b in others:
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("block", [5, 2], ids=["plain", "blocks"])
@@ -87,7 +88,19 @@ def test_gradients_of_first_and_second_order(block, causal):
     cr.check_grads(f, (q, k, v, cr.zeros((5, 3), "float64")), order=2)
 
 
-@pytest.mark.parametrize("block", [4, 2])
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_of_the_primitive(causal):
+    """With groups of heads, each head with a mask, one key that nobody sees and one query that sees nothing."""
+    q, k, v = real(2, 4, 5, 2), real(2, 2, 3, 2), real(2, 1, 3, 1)
+    masks = cr.asarray(RNG.random((4, 5, 3)) < 0.7), cr.ones((5, 3), "bool").at[2].set(False).at[:, 1].set(False)
+
+    def f(q, k, v):
+        return scaled_dot_product_attention(q, k, v, masks[0] & masks[1], is_causal=causal, enable_gqa=True)
+
+    cr.check_grads(f, (q, k, v), order=2)
+
+
+@pytest.mark.parametrize("block", [None, 4, 2])
 def test_a_query_without_keys_gets_zeros_and_finite_gradients(block):
     q, k, v = real(4, 3), real(5, 3), real(5, 3)
     mask = cr.ones((4, 5), "bool").at[1].set(False)
@@ -113,7 +126,7 @@ def test_axes_of_batches_broadcast():
 
 
 def blocks_of(monkeypatch, q, k, **how):
-    """The sizes of the blocks in which attention went over queries; None if it was not done in blocks."""
+    """With dropout, the sizes of the blocks in which attention went over queries; None if it was not done in blocks."""
     found = []
 
     def noting(f, init, xs):
@@ -121,7 +134,7 @@ def blocks_of(monkeypatch, q, k, **how):
         return cr.scan(f, init, xs)
 
     monkeypatch.setattr(attention, "scan", noting)
-    scaled_dot_product_attention(q, k, k, **how)
+    scaled_dot_product_attention(q, k, k, dropout_p=0.5, **how)
     return found[0] if found else None
 
 
@@ -169,7 +182,7 @@ def test_dropout_is_the_same_backward(block):
 
 def test_half_precision_does_not_overflow_in_sums():
     q, v = cr.zeros((4, 8), "float16"), cr.full((4096, 8), 40.0, "float16")
-    for block in (4, 2):
+    for block in (None, 4, 2):
         out = scaled_dot_product_attention(q, cr.zeros((4096, 8), "float16"), v, block=block)
         np.testing.assert_allclose(out.numpy(), 40, rtol=2e-3)
 

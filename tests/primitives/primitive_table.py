@@ -326,6 +326,21 @@ def _(draw, name):
 
 # --- contractions and windows -----------------------------------------------------------------------------
 
+_ATTENTION = [
+    # axes in front, queries, keys, features of keys, of values, masks
+    ((), 3, 4, 2, 1, 0), ((2, 1), 4, 3, 1, 3, 1), ((2,), 1, 1, 1, 2, 2), ((2,), 0, 3, 2, 2, 0), ((2,), 3, 0, 2, 2, 1),
+    ((0,), 3, 2, 2, 2, 0),
+]  # fmt: skip
+
+
+@entries("attention", "attention_gradients")
+def _(draw, name):
+    for (front, t, s, d, e, n), causal in itertools.product(_ATTENTION, (False, True)):
+        given = [draw.normal(*front, *shape) for shape in ((t, d), (s, d), (s, e))]
+        if name == "attention_gradients":
+            given = [draw.normal(*front, t, e), draw.normal(*front, t), draw.normal(*front, t), *given]
+        yield Case((*given, *(draw.truth(*front, t, s) for _ in range(n))), {"causal": causal, "scale": 0.7})
+
 
 @entries("dot")
 def _(draw):

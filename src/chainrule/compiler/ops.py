@@ -20,7 +20,7 @@ from typing import Any
 from .. import dtypes
 from ..dtypes import DType
 from ..graph.ir import Graph, Node, TensorType, Value
-from . import elementwise, halos
+from . import attention, elementwise, halos, joining
 from .library import can_contract, lowering_of
 from .vector import LANES
 from .views import LOOKS, View, through, whole
@@ -77,6 +77,8 @@ class Ops:
         self._copies: dict[Value, Value] = {}
         self._mapped: set[Value] = set()
         self._halos = halos.find(graph)
+        self._joined = joining.find(graph)
+        self._joins = {view.root for view in self._joined.values()}
         self._bordered: dict[View, halos.Borders] = {}
         for node in graph.nodes:
             self._add(node)
@@ -143,7 +145,11 @@ class Ops:
             self._map(name, out.shape, inputs, out, node.static, node)
         elif can_contract(node):
             self._product(node)
-        elif name == "concat" and self._joins(node):
+        elif name in attention.LIKE:
+            self._attention(node)
+        elif self._joins.issuperset(node.outputs):
+            pass  # its parts are made in their places
+        elif name == "concat" and self._are_maps(node):
             axis, out = node.static["axis"], node.outputs[0]
             self.list.append(beside([self.view(v) for v in node.inputs], out, math.prod(out.shape[:axis]), node))
         else:
@@ -200,12 +206,44 @@ class Ops:
         self._map("cast", value.shape, (view,), made, {"dtype": dtypes.float32}, value.node)
         return whole(made)
 
+    def _attention(self, node: Node) -> None:
+        """Heads are axes of what it reads and makes, wherever they lie: to join and to cut them costs nothing."""
+        name = node.primitive.name
+        views = (self._widened(v) for v in node.inputs)
+        reads = tuple(map(self._with_rows, views))
+        writes = []
+        for out, like in zip(node.outputs, attention.LIKE[name], strict=True):
+            if out in self._joined:
+                writes.append(self._joined[out])
+                continue
+            order = list(range(out.ndim))
+            if like is not None:
+                order[:-1] = sorted(order[:-1], key=lambda axis: -abs(reads[like].strides[axis]))
+            wide = dtypes.float32 if out.dtype in dtypes.HALF else out.dtype
+            root = Value(self.graph, TensorType(tuple(out.shape[axis] for axis in order), wide))
+            writes.append(whole(root).permute([order.index(axis) for axis in range(out.ndim)]))
+        roots = tuple(dict.fromkeys(view.root for view in writes))
+        lowered = attention.lower(node, reads, writes)
+        self.list.append(Op("kernel", name, (), reads, roots, node.static, node, lowered))
+        for out, view in zip(node.outputs, writes, strict=True):
+            if out.dtype == view.root.dtype:
+                self._views[out] = view
+            else:
+                self._map("cast", out.shape, (view,), out, {"dtype": out.dtype}, node)
+
+    def _with_rows(self, view: View) -> View:
+        """The view copied, if its rows are not consecutive elements (those of a truth may be one element)."""
+        if view.strides[-1] == 1 or view.shape[-1] == 1 or (not view.strides[-1] and view.root.dtype == dtypes.bool_):
+            return view
+        once = (n if step else 1 for n, step in zip(view.shape[:-1], view.strides, strict=False))
+        return self._copy_view(view._replace(shape=(*once, view.shape[-1]))).broadcast(view.shape)
+
     def _copy_view(self, view: View) -> View:
         made = Value(self.graph, TensorType(view.shape, view.root.dtype))
         self._map("alias", view.shape, (view,), made, {}, view.root.node)
         return whole(made)
 
-    def _joins(self, node: Node) -> bool:
+    def _are_maps(self, node: Node) -> bool:
         """Whether it puts results of maps beside one another, all of one size, that maps may write there at once."""
         views = [self.view(v) for v in node.inputs]
         one = {view.shape for view in views}

@@ -238,6 +238,26 @@ class Emitter:
         b.branch(head)
         b.position_at_end(after)
 
+    def repeat(self, count: Any, initial: Sequence[Any], step: Callable[[list[Any]], list[Any]]) -> list[Any]:
+        """What ``count`` applications of ``step`` make of values, which stay in registers."""
+        b = self.b
+        before, body, after = b.block, b.append_basic_block("repeat"), b.append_basic_block("repeated")
+        b.cbranch(b.icmp_signed(">", count, I64(0)), body, after)
+        b.position_at_end(body)
+        i, *state = (b.phi(x.type) for x in (I64(0), *initial))
+        following = [b.add(i, I64(1)), *step(state)]
+        for phi, first, later in zip((i, *state), (I64(0), *initial), following, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, b.block)
+        end = b.block
+        b.cbranch(b.icmp_signed("<", following[0], count), body, after)
+        b.position_at_end(after)
+        results = [b.phi(x.type) for x in initial]
+        for phi, first, later in zip(results, initial, following[1:], strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, end)
+        return results
+
     @contextmanager
     def masked(self, mask: Any) -> Iterator[None]:
         """Loads, stores and faults count in the lanes of ``mask`` only."""

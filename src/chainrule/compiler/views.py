@@ -84,7 +84,7 @@ def collapsed(dims: Iterable[tuple[int, int]]) -> Dims:
     return tuple(result)
 
 
-def _reshaped(view: View, shape: tuple[int, ...]) -> View | None:
+def reshaped(view: View, shape: tuple[int, ...]) -> View | None:
     """The view in another shape, or None if no strides do it."""
     if view.size == 0:
         return View(view.root, view.offset, shape, row_major(shape))
@@ -123,7 +123,7 @@ def through(node: Node, view: View) -> View | None:
     if name in ("alias", "stop_gradient"):
         return view
     if name == "reshape":
-        return _reshaped(view, tuple(static["shape"]))
+        return reshaped(view, tuple(static["shape"]))
     if name == "permute":
         return view.permute(static["axes"])
     if name == "broadcast_to":

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import ArgumentError, ShapeError
-from ..primitives import contraction, window
+from ..primitives import attention as attending, contraction, window
 from ..primitives.base import broadcast_shapes
 from ..primitives.layout import check_axis
 from ..tensor import Tensor, TensorLike, asarray, operands, promote
@@ -388,6 +388,15 @@ def avg_pool(
         beyond = tuple((0, b - a) for (_, a), (_, b) in zip(plain, how["padding"], strict=True))
         how = how | {"padding": beyond}
     return total / window.sum_pool(ones((1, *counted, 1), x.dtype), **how)
+
+
+def weighted_means(q: Tensor, k: Tensor, v: Tensor, masks: Sequence[Tensor], causal: bool, scale: float) -> Tensor:
+    """Attention for `nn`, in one primitive; all axes but the last two broadcast, bool masks to the scores."""
+    leading = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    whole = [broadcast_to(x, (*leading, *x.shape[-2:])) for x in (q, k, v)]
+    seen = [broadcast_to(mask, (*leading, q.shape[-2], k.shape[-2])) for mask in masks]
+    out: Tensor = attending.attention(*whole, *seen, causal=causal, scale=scale)[0]
+    return out
 
 
 def _window(

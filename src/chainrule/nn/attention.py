@@ -1,4 +1,7 @@
-"""Scaled dot-product attention: the plain form, and one whose memory is linear in the length of the sequences."""
+"""Scaled dot-product attention, whose memory is linear in the length of the sequences.
+
+Without dropout and with masks that only hide it is one primitive; else it is written out, in blocks where it is large.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 from .. import checkpoint, functions as F, scan
 from ..dtypes import FLOATING
 from ..errors import ArgumentError, DTypeError, ShapeError
+from ..functions.products import weighted_means
 from ..tensor import Tensor, TensorLike
 from .regularizing import dropout
 
@@ -19,6 +23,8 @@ WHOLE = 2**23
 """Up to so many scores (32 MiB in float32) are computed at once."""
 BLOCK = 2**21
 """So many scores a block of queries has otherwise."""
+FEW = 4
+"""So few queries (of a text that is generated, say) are rows of a product better than lanes of the primitive."""
 
 
 def scaled_dot_product_attention(
@@ -36,9 +42,9 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """``softmax(scale Q K^T + mask) V`` for each head (Vaswani et al., arXiv 1706.03762).
 
-    A large matrix of scores is never there as a whole: a loop goes over blocks of queries, and its backward phase
-    computes the scores of a block once more (Rabe and Staats, arXiv 2112.05682; Dao et al., arXiv 2205.14135). So
-    memory grows with L + S, not with their product, in both directions.
+    A large matrix of scores is never there as a whole: it is made a block at a time, and once more backward (Rabe and
+    Staats, arXiv 2112.05682; Dao et al., arXiv 2205.14135). So memory grows with L + S, not with their product, in both
+    directions.
 
     Args:
         query: shape (..., heads, L, E); the leading axes may be left out.
@@ -51,7 +57,8 @@ def scaled_dot_product_attention(
         scale: of the scores, ``1 / sqrt(E)`` unless given.
         enable_gqa: there may be fewer heads of keys and values, of which each serves a group of queries' heads that
             follow each other (Ainslie et al., arXiv 2305.13245).
-        block: how many queries are done at once; chosen by the size of the scores unless given, L for all.
+        block: how many queries are done at once, L for all. Unless given, a kernel is used that needs none, or, where
+            weights are dropped or numbers are added to the scores, it is chosen by the size of the scores.
         generator: random numbers of the dropout. Another block draws other ones.
 
     Returns:
@@ -117,6 +124,8 @@ def attend(
     *leading, rows, keys = check_masks(q, k, masks)
     per_row = math.prod(leading) * keys
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    if block is None and not dropout_p and rows >= FEW and all(mask.dtype.name == "bool" for mask in masks):
+        return _at_once(q, k, v, masks, causal, scale)
     if block is None:
         block = rows if per_row * rows <= WHOLE else 1 << max(16, BLOCK // per_row).bit_length() - 1
     full = rows // block if block < rows else 0
@@ -142,6 +151,24 @@ def attend(
         parts = [[*part, x] for part, x in zip(parts, last, strict=True)]
     values, total = (F.concat(part, axis=-2) for part in parts)
     return values / total
+
+
+def _at_once(q: Tensor, k: Tensor, v: Tensor, masks: Sequence[Tensor], causal: bool, scale: float) -> Tensor:
+    """By the primitive; heads of queries that share one of keys are an axis of their own."""
+    heads = math.lcm(k.shape[-3], v.shape[-3]) if q.ndim > 2 else 1
+    if heads == 1 or q.shape[-3] <= heads:
+        return weighted_means(q, k, v, masks, causal, scale)
+    groups = q.shape[-3] // heads
+
+    def grouped(x: Tensor) -> Tensor:  # (..., H, m, n) -> (..., heads, groups, m, n), or heads and groups of 1
+        if x.ndim < 3:
+            return x
+        one = (1, 1) if x.shape[-3] == 1 else (heads, groups) if x.shape[-3] == q.shape[-3] else (heads, 1)
+        return F.reshape(x, (*x.shape[:-3], *one, *x.shape[-2:]))
+
+    k, v = (F.repeat(x, heads // x.shape[-3], axis=-3) for x in (k, v))
+    out = weighted_means(grouped(q), grouped(k), grouped(v), list(map(grouped, masks)), causal, scale)
+    return F.reshape(out, (*out.shape[:-4], *q.shape[-3:-1], v.shape[-1]))
 
 
 def check_masks(q: Tensor, k: Tensor, masks: Sequence[Tensor]) -> tuple[int, ...]:
