@@ -54,13 +54,12 @@ def main() -> None:
     job = load(Path(path))
     try:
         module = importlib.import_module(f"peers.{peer}")
-        before = memory()["now"]
         step, read = module.build(job, mode, int(threads))
 
         def train() -> float:
             return read(step())
 
-        tell(loss=train(), before=before)
+        tell(loss=train())
     except Exception as error:
         tell(error=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[:200])
         raise

@@ -39,7 +39,6 @@ class Process:
     Attributes:
         first_seconds: from the start of the process to its first loss.
         loss: the first.
-        before: megabytes it had when its library was imported, before a model was made.
         idle: the most processor time it used while it waited, as a share of that.
     """
 
@@ -65,7 +64,6 @@ class Process:
             raise
         self.first_seconds = time.perf_counter() - start
         self.loss: float = answer["loss"]
-        self.before: float = answer["before"]
 
     def ask(self, name: str, argument: float = 0) -> Any:
         assert self._process.stdin is not None
