@@ -78,7 +78,7 @@ def step(workload: Workload, contenders: list[Contender], threads: int, seconds:
         for contender in contenders:
             process = stack.enter_context(Process(contender, path, threads, cache))
             process.ask("train", session.COMPARED - 1)
-            found[process.name] = {"mb": process.ask("memory")["peak"]}
+            found[process.name] = {"mb": process.ask("memory")}
             times[process] = []
         for _ in range(ROUNDS):
             for process, every in times.items():

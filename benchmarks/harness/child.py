@@ -22,13 +22,10 @@ from typing import Any
 from .jobs import load
 
 
-def memory() -> dict[str, float]:
-    """Megabytes that this process has now and has had at most.
-
-    Of this process alone: the peak that `getrusage` gives begins with that of the parent.
-    """
+def peak_memory() -> float:
+    """The most megabytes that this process had; `getrusage` would begin with those of the parent."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return {name: int(status[key].split()[0]) / 1024 for name, key in (("now", "VmRSS"), ("peak", "VmHWM"))}
+    return int(status["VmHWM"].split()[0]) / 1024
 
 
 def timed(train: Callable[[], float], seconds: float) -> list[float]:
@@ -66,7 +63,7 @@ def main() -> None:
     requests: dict[str, Callable[[float], Any]] = {
         "train": lambda n: [train() for _ in range(int(n))],
         "measure": lambda seconds: timed(train, seconds),
-        "memory": lambda _: memory(),
+        "memory": lambda _: peak_memory(),
         "versions": lambda _: {n: importlib.metadata.version(n) for n in (r.split("==")[0] for r in module.REQUIRES)},
         "details": lambda _: getattr(module, "details", lambda _: {})(step),
     }

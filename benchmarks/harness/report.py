@@ -134,7 +134,7 @@ def write(rows: Mapping[str, Row], folder: Path = RESULTS) -> None:
 def picture(rows: Mapping[str, Row], path: Path) -> None:
     """Bars: how many times as fast as the best peer each contender is, and its share of the machine's peak."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
     lines = [(name, who, c) for name, row in rows.items() for who, c in row["contenders"].items()]
     figure = Figure(figsize=(11, 1.2 + 0.2 * len(lines)), layout="constrained")
@@ -148,7 +148,11 @@ def picture(rows: Mapping[str, Row], path: Path) -> None:
     share.barh(places, [c["share_of_peak"] for _, _, c in lines], color=colors)
     speed.set_yticks(places, [f"{name}  {who}" for name, who, _ in lines], size=7)
     speed.invert_yaxis()
-    speed.set(xscale="log", xlim=(min(ratios) / 1.6, max(ratios) * 1.6), title="speed, best peer = 1")
+    speed.set(xscale="log", title="speed, best peer = 1")
+    speed.xaxis.set_major_locator(FixedLocator([2.0**k for k in range(-8, 9)]))
+    speed.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    speed.xaxis.set_minor_locator(NullLocator())
+    speed.set_xlim(min(ratios) / 1.6, max(ratios) * 1.6)
     speed.axvline(1, color="black", linewidth=0.8)
     share.set(title="share of the measured FMA peak", xlim=(0, 1))
     share.xaxis.set_major_formatter(PercentFormatter(1.0))

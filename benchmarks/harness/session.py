@@ -94,7 +94,7 @@ def started(
                 seconds.append(process.first_seconds)
                 if number == starts - 1:
                     losses = [process.loss, *process.ask("train", COMPARED - 1)]
-                    memory[kind] = process.ask("memory")["peak"]
+                    memory[kind] = process.ask("memory")
     return Contestant(contender, process, first, losses, memory)
 
 
