@@ -75,5 +75,5 @@ docs: $(VENV)/.installed-docs  ## the documentation as a site, site/index.html
 format: $(VENV)/.installed-test  ## rewrite the sources in the project's format
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-clean:  ## remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis site
+clean:  ## remove the environments and caches
+	rm -rf $(VENV) benchmarks/.peers .pytest_cache .mypy_cache .ruff_cache .hypothesis site

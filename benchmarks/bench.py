@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import compileall
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from harness import peers, report, session
 from harness.limits import peak_meter
-from harness.processes import Contender
+from harness.processes import Contender, our_package
 from harness.summary import Row, finished, geometric_mean, summary
 from networks import WORKLOADS, Workload, job
 from rich.console import Console
@@ -89,10 +88,14 @@ def run(given: argparse.Namespace, console: Console) -> dict[str, Row]:
                 rows[name] = facts | finished(found, workload.gflop)
                 console.print(report.contenders(f"{name}: {workload.title}", rows[name]))
                 console.print(*report.remarks(rows[name]), sep="\n", highlight=False)
+            else:
+                console.print(f"{name}: nothing of ours was measured", *found["left_out"], sep="\n", highlight=False)
             if found.get("interrupted"):
                 break
     except KeyboardInterrupt:
         console.print("interrupted; what was measured before is kept")
+    except peers.PeerError as error:  # in the middle of the rounds
+        console.print(f"{error}; what was measured before is kept", highlight=False)
     return rows
 
 
@@ -103,9 +106,7 @@ def main() -> None:
     cr.set_num_threads(given.threads)
     available = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, available[: given.threads])  # of all processes: some libraries take all they see
-    package = importlib.util.find_spec("chainrule")
-    assert package is not None
-    compileall.compile_dir(next(iter(package.submodule_search_locations or [])), quiet=1)  # as an installed package is
+    compileall.compile_dir(our_package(), quiet=1)  # as an installed package is
     console = Console(width=None if sys.stdout.isatty() else 160)
     rows = run(given, console)
     if not rows:

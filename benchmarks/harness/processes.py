@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -27,6 +28,14 @@ class Contender:
         return f"{self.peer.title}, {self.mode}"
 
 
+def our_package() -> Path:
+    """The folder of this library, as this process would import it."""
+    found = importlib.util.find_spec("chainrule")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).resolve().parent
+
+
 class Process:
     """A contender at a job.
 
@@ -46,8 +55,7 @@ class Process:
         self.name = contender.name
         peer = contender.peer
         environment = os.environ | dict.fromkeys(peer.caches, cache)
-        if not peer.ours:
-            environment.pop("PYTHONPATH", None)  # it is for our environment
+        environment["PYTHONPATH"] = str(our_package().parent) if peer.ours else ""
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         start = time.perf_counter()
         # A session of its own, so that Ctrl-C is for the parent alone.

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .jobs import Job, save
 from .peers import PeerError
@@ -19,6 +18,8 @@ COMPARED = 20
 """So many steps are taken by a fresh process before its memory and losses are read."""
 RESTLESS = 0.05
 """Processor time of a waiting process, as a share, above which it disturbs the others."""
+
+FACTS = ("versions", "details")  # asked of a process at its end
 
 Say = Callable[[str], None]
 
@@ -58,7 +59,7 @@ class Contestant:
             "ours": self.contender.peer.ours, "steps": len(every), **spread(every),
             "rounds": [statistics.median(found) for found in self.times],
             "first_loss_s": {kind: statistics.median(seconds) for kind, seconds in self.first.items()},
-            "peak_rss_mb": self.memory["warm"], "peak_rss_cold_mb": self.memory["cold"],
+            "peak_rss_mb": self.memory["warm"], "peak_rss_cold_mb": self.memory.get("cold"),
             "losses": self.losses, "idle": self.process.idle,
         }  # fmt: skip
 
@@ -71,30 +72,25 @@ def stored(job: Job) -> Iterator[Path]:
         yield Path(folder) / "job.npz"
 
 
-def started(
-    contender: Contender, job: Path, plan: Plan, cache: Path, open_: Callable[[Process], Process]
-) -> Contestant:
-    """Start a contender in fresh processes, first without anything compiled, then with what the one before left.
+def started(contender: Contender, job: Path, plan: Plan, stack: ExitStack) -> Contestant:
+    """Start a contender in fresh processes: one that has nothing compiled, then one that has what that one left.
 
-    The last of them is the one that is measured. Each trains the same steps before its memory is read.
+    The last of them is measured. Its memory is read after as many steps as its losses; of ours, also that of the last
+    that had to compile.
     """
+    kinds = ("cold", "warm") * (plan.starts if contender.peer.ours else 1)
     first: dict[str, list[float]] = {"cold": [], "warm": []}
     memory: dict[str, float] = {}
-    starts = plan.starts if contender.peer.ours else 1
-    for number in range(starts):
-        folder = tempfile.mkdtemp(dir=cache)  # of a name without spaces, which PyTorch cannot compile in
-        for kind, seconds in first.items():
-            process = Process(contender, job, plan.threads, folder)
-            last = kind == "warm" and number == starts - 1
-            with ExitStack() as ends:
-                if last:
-                    open_(process)
-                else:
-                    ends.enter_context(process)
-                seconds.append(process.first_seconds)
-                if number == starts - 1:
-                    losses = [process.loss, *process.ask("train", COMPARED - 1)]
-                    memory[kind] = process.ask("memory")
+    for number, kind in enumerate(kinds, start=1):
+        if kind == "cold":
+            cache = stack.enter_context(tempfile.TemporaryDirectory())  # no spaces, in which PyTorch cannot compile
+        process = stack.enter_context(Process(contender, job, plan.threads, cache))
+        first[kind].append(process.first_seconds)
+        if kind == "warm" or contender.peer.ours:
+            losses = [process.loss, *process.ask("train", COMPARED - 1)]
+            memory[kind] = process.ask("memory")
+        if number < len(kinds):
+            process.close()
     return Contestant(contender, process, first, losses, memory)
 
 
@@ -107,36 +103,26 @@ def measure(job: Job, contenders: Sequence[Contender], plan: Plan, peak: Callabl
     there: list[Contestant] = []
     with ExitStack() as stack:
         path = stack.enter_context(stored(job))
-        cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for contender in contenders:
             say(f"{contender.name}: fresh processes")
             try:
-                there.append(started(contender, path, plan, cache, stack.enter_context))
+                there.append(started(contender, path, plan, stack))
             except PeerError as error:
                 row["left_out"].append(str(error))
         row["peak_gflops"].append(peak())
         try:
             for number in range(plan.rounds):
-                _round(there if number % 2 else there[::-1], plan, f"round {number + 1} of {plan.rounds}", say)
+                for one in there if number % 2 else there[::-1]:
+                    say(f"round {number + 1} of {plan.rounds}: {one.contender.name}")
+                    one.times.append(one.process.ask("measure", plan.seconds / plan.rounds))
                 row["peak_gflops"].append(peak())
+            facts = {one.contender.name: {what: one.process.ask(what) for what in FACTS} for one in there}
         except KeyboardInterrupt:
-            row["interrupted"] = True
+            row["interrupted"], facts = True, {}
         for one in there:
+            name = one.contender.name
             if one.times:
-                row["contenders"][one.contender.name] = one.record()
-                row["contenders"][one.contender.name] |= _described(one, row)
+                row["contenders"][name] = one.record() | facts.get(name, {})
+            if one.process.idle > RESTLESS:
+                row["restless"].append(f"{name} used {one.process.idle:.0%} of a processor while it waited")
     return row
-
-
-def _round(contestants: Sequence[Contestant], plan: Plan, name: str, say: Say) -> None:
-    for one in contestants:
-        say(f"{name}: {one.contender.name}")
-        one.times.append(one.process.ask("measure", plan.seconds / plan.rounds))
-
-
-def _described(one: Contestant, row: Row) -> dict[str, Any]:
-    if one.process.idle > RESTLESS:
-        row["restless"].append(f"{one.contender.name} used {one.process.idle:.0%} of a processor while it waited")
-    if row.get("interrupted"):
-        return {}  # it may be in the middle of an answer
-    return {"versions": one.process.ask("versions"), "details": one.process.ask("details")}

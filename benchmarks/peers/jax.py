@@ -46,7 +46,8 @@ def pool(x: Array) -> Array:
 
 def batch_norm(p: Weights, s: States, path: str, x: Array) -> Array:
     """Normalize by the statistics of the batch, and keep running ones in ``s`` as PyTorch does."""
-    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    mean = x.mean((0, 1, 2))
+    var = jnp.maximum((x * x).mean((0, 1, 2)) - mean * mean, 0)  # in one pass, as Flax does
     n = x.size // mean.size
     kept = s.get(path, jnp.stack([jnp.zeros_like(mean), jnp.ones_like(var)]))
     s[path] = 0.9 * kept + 0.1 * jnp.stack([mean, var * n / (n - 1)])
