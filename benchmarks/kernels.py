@@ -204,6 +204,7 @@ def main() -> None:
         table.add_row(r["name"], f"{r['us']:.1f}", *speeds, beside)
     console.print(table)
     if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -18,7 +18,7 @@ from chainrule.compiler.vector import F32, I64
 
 CHAINS = 12  # multiply-adds that do not wait for each other, and fit in 16 registers
 REPEATS = 200_000
-PIECE = 1 << 12  # numbers of an item of the triad
+PIECE = 1 << 10  # numbers of an item of the triad
 
 
 def fastest(call: Callable[[], Any], runs: int) -> float:
@@ -102,19 +102,22 @@ def bandwidth(size: int, runs: int = 20) -> float:
     arrays = [aligned(items * PIECE // 2).view(np.float32) for _ in range(3)]
     for array in arrays:
         array[:] = 1
-    run = _program(_triad(lanes()), arrays, [], items)
-    repeats = max(1, (1 << 23) // size)
-    seconds = fastest(lambda: [run() for _ in range(repeats)], runs) / repeats
+    repeats = max(1, (1 << 22) // size)
+    run = _program(_triad(lanes()), arrays, [], items, repeats)
+    seconds = fastest(run, runs) / repeats
     assert (arrays[0] == 1.5).all()
     return 3 * 4 * PIECE * items / seconds / 1e9
 
 
-def _program(code: Code, arrays: list[np.ndarray], words: list[int], items: int) -> Callable[[], object]:
-    """Run one kernel on all threads, some pieces for each."""
+def _program(
+    code: Code, arrays: list[np.ndarray], words: list[int], items: int, repeats: int = 1
+) -> Callable[[], object]:
+    """Runs a kernel on all threads, some pieces for each, so many times."""
     image = Image()
     (address,) = engine.addresses([code])
     block = image.block([image.status, *(a.ctypes.data for a in arrays), *words])
     grain = max(1, items // (4 * cr.get_num_threads()))
-    image.steps.kernel(address, block, items, grain, parallel=True)
+    for _ in range(repeats):
+        image.steps.kernel(address, block, items, grain, parallel=True)
     runnable = image.finish()
     return lambda alive=arrays: runnable.run()
