@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo docs test lint types pytest test-parity test-long bench-compile bench-transforms rumelhart format clean
+.PHONY: help demo docs test lint types pytest test-parity test-long bench bench-kernels bench-scaling bench-transforms rumelhart format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,9 +53,14 @@ test-parity: $(VENV)/.installed-parity  ## compare with PyTorch (installs it: ab
 test-long: $(VENV)/.installed-test  ## the slow tests
 	$(BIN)/python -m pytest -m slow
 
-bench-compile: $(VENV)/.installed  ## speed of compiled training steps, some minutes on a quiet machine
-	$(BIN)/python benchmarks/compiled.py
-	$(BIN)/python benchmarks/first_loss.py
+bench: $(VENV)/.installed  ## nine training steps beside PyTorch and JAX (installs them); W="w1 w4" for some
+	$(BIN)/python benchmarks/bench.py $(W)
+
+bench-kernels: $(VENV)/.installed  ## kernels alone, against the processor's and the memory's limits
+	$(BIN)/python benchmarks/kernels.py --json benchmarks/results/kernels.json
+
+bench-scaling: $(VENV)/.installed  ## growth of time and memory, first losses of deep networks, numbers of threads
+	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/threads.py
 
 bench-transforms: $(VENV)/.installed  ## cost of vmap, per-sample gradients, attention, memory budgets
@@ -70,5 +75,5 @@ docs: $(VENV)/.installed-docs  ## the documentation as a site, site/index.html
 format: $(VENV)/.installed-test  ## rewrite the sources in the project's format
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-clean:  ## remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis site
+clean:  ## remove the environments and caches
+	rm -rf $(VENV) benchmarks/.peers .pytest_cache .mypy_cache .ruff_cache .hypothesis site

@@ -11,13 +11,14 @@ brought to channels-last.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+from harness.jobs import Job
 
 import chainrule as cr
 from chainrule import nn, optim
@@ -27,29 +28,13 @@ from chainrule.nn import functional
 
 
 def attention(q: Any, k: Any, v: Any, heads: int, causal: bool) -> Any:
-    """``softmax(q k^T / sqrt(d)) v`` in each head (Vaswani et al., arXiv 1706.03762, section 3.2).
-
-    Args:
-        q: shape (N, T, C).
-        k, v: shape (N, S, C).
-        heads: in how many parts of ``d = C / heads`` channels each is cut.
-        causal: whether place t sees places up to t alone.
-
-    Returns:
-        shape (N, T, C).
-    """
-    width = q.shape[-1] // heads
+    """Attention of (N, T, C) to (N, S, C) in parts of C / heads channels, (N, T, C)."""
 
     def by_head(x: Any) -> Any:
-        n, t, _ = x.shape
-        return cr.permute_dims(cr.reshape(x, (n, t, heads, width)), (0, 2, 1, 3))
+        return cr.moveaxis(cr.reshape(x, (*x.shape[:2], heads, -1)), 1, 2)
 
-    scores = by_head(q * width**-0.5) @ by_head(k).mT  # (n, h, t, d) @ (n, h, s, d)^T -> (n, h, t, s)
-    if causal:
-        places = cr.arange(q.shape[1])
-        scores = cr.where(places[:, None] >= places, scores, -math.inf)
-    mixed = cr.softmax(scores, axis=-1) @ by_head(v)  # (n, h, t, s) @ (n, h, s, d) -> (n, h, t, d)
-    return cr.reshape(cr.permute_dims(mixed, (0, 2, 1, 3)), q.shape)
+    mixed = functional.scaled_dot_product_attention(by_head(q), by_head(k), by_head(v), is_causal=causal)
+    return cr.reshape(cr.moveaxis(mixed, 1, 2), q.shape)
 
 
 class Block(nn.Module):
@@ -79,10 +64,10 @@ class Block(nn.Module):
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-def mlp(sizes: tuple[int, ...], activation: type[nn.Module]) -> nn.Module:
+def mlp(sizes: Sequence[int], activation: str) -> nn.Module:
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out), activation()]
+        layers += [nn.Linear(n_in, n_out), getattr(nn, activation)()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -115,13 +100,12 @@ class Series(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Scores of the next character at each place, (N, 128) -> (N, 128, 65)."""
+    """Scores of the next character of 65 at each place, (N, length) -> (N, length, 65)."""
 
-    def __init__(self) -> None:
-        width = 128
-        self.characters, self.places = nn.Embedding(65, width), nn.Embedding(128, width)
+    def __init__(self, length: int, width: int, depth: int, heads: int) -> None:
+        self.characters, self.places = nn.Embedding(65, width), nn.Embedding(length, width)
         gelu = partial(functional.gelu, approximate="tanh")
-        self.blocks = nn.ModuleList(Block(width, 4 * width, 4, True, gelu) for _ in range(4))
+        self.blocks = nn.ModuleList(Block(width, 4 * width, heads, True, gelu) for _ in range(depth))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 65, bias=False)
 
     def forward(self, x: Any) -> Any:
@@ -236,72 +220,93 @@ class Draw:
 # --- the workloads ----------------------------------------------------------------------------------------------------
 
 
+def connectionist(scores: Any, target: Any) -> Any:
+    """CTC of scores (N, T, C) and labels (N, S), all of which count."""
+    n, times, _ = scores.shape
+    return functional.ctc_loss(cr.log_softmax(scores, axis=-1), target, [times] * n, [target.shape[1]] * n)
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp, "lenet": lenet, "resnet": partial(nn.models.resnet, 3, 10), "series": Series,
+    "language_model": LanguageModel, "translator": Translator, "speech": Speech, "cats_and_dogs": cats_and_dogs,
+}  # fmt: skip
+
+LOSSES: dict[str, Callable[..., Any]] = {
+    "cross_entropy": functional.cross_entropy, "mse": functional.mse_loss, "ctc": connectionist,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Workload:
     """What is trained, on what, and how.
 
     Attributes:
         title: a line about it.
-        model: makes the model.
+        model: a key of `MODELS`.
         data: draws the arguments of a step: the model's inputs, then the target.
-        optimizer: makes the optimizer of some parameters.
+        optimizer: the name of a class, with its settings.
         gflop: billions of floating-point operations in a step.
-        loss: of the model's result and the target.
+        sizes: arguments of the model.
+        loss: a key of `LOSSES`: of the model's result and the target.
+        images: whether the first input is images.
         embedding: standard deviation of the first embeddings.
         flattened: where channels, height and width are flattened: by name of a weight, their sizes.
     """
 
     title: str
-    model: Callable[[], nn.Module]
+    model: str
     data: Callable[[Draw], tuple[np.ndarray, ...]]
-    optimizer: Callable[..., optim.Optimizer]
+    optimizer: tuple[str, dict[str, float]]
     gflop: float
-    loss: Callable[..., Any] = functional.cross_entropy
+    sizes: dict[str, Any] = field(default_factory=dict)
+    loss: str = "cross_entropy"
+    images: bool = False
     embedding: float = 0.02
-    flattened: tuple[tuple[str, tuple[int, int, int]], ...] = ()
+    flattened: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
-_adam = partial(optim.Adam, lr=1e-3)
+_ADAM = ("Adam", {"lr": 1e-3})
 
 WORKLOADS: dict[str, Workload] = {
     "w1": Workload(
-        "MLP 4-32-32-3, tanh, batch 32, Adam", partial(mlp, (4, 32, 32, 3), nn.Tanh),
-        lambda draw: (draw.normal(32, 4), draw.labels(3, 32)), _adam, 0.0003,
+        "MLP 4-32-32-3, tanh, batch 32, Adam", "mlp", lambda draw: (draw.normal(32, 4), draw.labels(3, 32)),
+        _ADAM, 0.0003, {"sizes": (4, 32, 32, 3), "activation": "Tanh"},
     ),
     "w2": Workload(
-        "MLP 784-512-512-10, batch 128, Adam", partial(mlp, (784, 512, 512, 10), nn.ReLU),
-        lambda draw: (draw.normal(128, 784), draw.labels(10, 128)), _adam, 0.51,
+        "MLP 784-512-512-10, batch 128, Adam", "mlp", lambda draw: (draw.normal(128, 784), draw.labels(10, 128)),
+        _ADAM, 0.51, {"sizes": (784, 512, 512, 10), "activation": "ReLU"},
     ),
     "w3": Workload(
-        "LeNet 28x28, batch 64, SGD with momentum", lenet,
+        "LeNet 28x28, batch 64, SGD with momentum", "lenet",
         lambda draw: (draw.images(64, 1, 28), draw.labels(10, 64)),
-        partial(optim.SGD, lr=0.01, momentum=0.9), 0.9, flattened=(("7.weight", (50, 4, 4)),),
+        ("SGD", {"lr": 0.01, "momentum": 0.9}), 0.9, images=True, flattened={"7.weight": (50, 4, 4)},
     ),
     "w4": Workload(
-        "ResNet-20 32x32, batch 128, SGD with decay", partial(nn.models.resnet, 3, 10, depth=20),
+        "ResNet-20 32x32, batch 128, SGD with decay", "resnet",
         lambda draw: (draw.images(128, 3, 32), draw.labels(10, 128)),
-        partial(optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4), 31,
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}), 31, {"depth": 20}, images=True,
     ),
     "w5": Workload(
-        "LSTM 8-128, 100 times, batch 32, Adam", Series,
-        lambda draw: (draw.normal(32, 100, 8), draw.normal(32, 1)), _adam, 1.3, loss=functional.mse_loss,
+        "LSTM 8-128, 100 times, batch 32, Adam", "series",
+        lambda draw: (draw.normal(32, 100, 8), draw.normal(32, 1)), _ADAM, 1.3, loss="mse",
     ),
     "w6": Workload(
-        "language model, 4 layers of 128, 128 places, batch 16, AdamW", LanguageModel,
-        lambda draw: draw.text(65, 16, 128), partial(optim.AdamW, lr=1e-3, weight_decay=0.01), 11,
+        "language model, 4 layers of 128, 128 places, batch 16, AdamW", "language_model",
+        lambda draw: draw.text(65, 16, 128), ("AdamW", {"lr": 1e-3, "weight_decay": 0.01}), 11,
+        {"length": 128, "width": 128, "depth": 4, "heads": 4},
     ),
     "w7": Workload(
-        "translator, 3 + 3 layers of 256, 8000 words, batch 32, Adam", Translator,
-        lambda draw: (draw.labels(8000, 32, 32), *draw.text(8000, 32, 32)), partial(optim.Adam, lr=1e-4), 47,
+        "translator, 3 + 3 layers of 256, 8000 words, batch 32, Adam", "translator",
+        lambda draw: (draw.labels(8000, 32, 32), *draw.text(8000, 32, 32)), ("Adam", {"lr": 1e-4}), 47,
         embedding=256**-0.5,
     ),
-    "w8ce": Workload(
-        "speech, 2 convolutions, GRU 128 both ways, frame by frame, batch 16, Adam", Speech,
-        lambda draw: (draw.normal(16, 100, 80), draw.labels(29, 16, 50)), _adam, 1.6,
+    "w8": Workload(
+        "speech, 2 convolutions, GRU 128 both ways, CTC, batch 16, Adam", "speech",
+        lambda draw: (draw.normal(16, 100, 80), 1 + draw.labels(28, 16, 20)), _ADAM, 1.6, loss="ctc",
     ),
     "w9": Workload(
-        "cats and dogs 96x96, 5 convolutions with batch norm, batch 32, Adam", cats_and_dogs,
-        lambda draw: (draw.images(32, 3, 96), draw.labels(2, 32)), _adam, 24,
+        "cats and dogs 96x96, 5 convolutions with batch norm, batch 32, Adam", "cats_and_dogs",
+        lambda draw: (draw.images(32, 3, 96), draw.labels(2, 32)), _ADAM, 24, images=True,
     ),
 }  # fmt: skip
 
@@ -315,21 +320,27 @@ class Network(NamedTuple):
     optimizer: optim.Optimizer
 
 
-def network(name: str, batch: int | None = None, dtype: str = "float32") -> Network:
-    """A workload at its beginning.
+def job(workload: Workload) -> Job:
+    """A workload at its beginning, as data that any library can start from."""
+    model = MODELS[workload.model](**workload.sizes)
+    norms = {
+        f"{path}.{name}": p.numpy()
+        for path, layer in model.named_modules()
+        if isinstance(layer, (nn.LayerNorm, nn.BatchNorm2d))
+        for name, p in layer.named_parameters()
+    }
+    how = {key: getattr(workload, key) for key in ("model", "sizes", "optimizer", "loss", "images", "flattened")}
+    return Job(how, norms | first_weights(model, workload.embedding), workload.data(Draw()))
 
-    Args:
-        name: a key of `WORKLOADS`.
-        batch: use the first so many samples alone.
-        dtype: of weights and data; the numbers are those of float32.
-    """
-    workload = WORKLOADS[name]
-    model = workload.model()
-    weights = first_weights(model, workload.embedding)
-    model.load_state_dict(weights, strict=False, layout="torch", flattened=dict(workload.flattened))
+
+def trainable(given: Job, dtype: str = "float32") -> Network:
+    """Our model, optimizer and step of a job."""
+    model = MODELS[given.how["model"]](**given.how["sizes"])
+    model.load_state_dict(given.weights, strict=False, layout="torch", flattened=given.how["flattened"])
     model.to(dtype)
-    optimizer = workload.optimizer(model.parameters())
-    loss_of = workload.loss
+    kind, settings = given.how["optimizer"]
+    optimizer = getattr(optim, kind)(model.parameters(), **settings)
+    loss_of = LOSSES[given.how["loss"]]
 
     def step(*arguments: Any) -> Any:
         *inputs, target = arguments
@@ -339,6 +350,17 @@ def network(name: str, batch: int | None = None, dtype: str = "float32") -> Netw
         optimizer.step()
         return loss
 
-    arrays = [array[:batch] for array in workload.data(Draw())]
-    arguments = tuple(a.astype(dtype, copy=False) if a.dtype == np.float32 else a for a in arrays)
+    arguments = tuple(a.astype(dtype, copy=False) if a.dtype == np.float32 else a for a in given.data)
     return Network(step, arguments, model, optimizer)
+
+
+def network(name: str, batch: int | None = None, dtype: str = "float32") -> Network:
+    """A workload at its beginning.
+
+    Args:
+        name: a key of `WORKLOADS`.
+        batch: use the first so many samples alone.
+        dtype: of weights and data; the numbers are those of float32.
+    """
+    made = job(WORKLOADS[name])
+    return trainable(made._replace(data=tuple(array[:batch] for array in made.data)), dtype)

@@ -1,0 +1,1 @@
+"""Libraries, each a file; see `harness.peers`."""
