@@ -9,7 +9,7 @@ from contraction_harness import Runner, aligned, compute, operand
 
 import chainrule as cr
 from chainrule.compiler import tiling, winograd
-from chainrule.compiler.contraction import Finish
+from chainrule.compiler.contraction import Finish, Store
 from chainrule.compiler.convolution import lower_contraction
 from chainrule.compiler.kernel import Ref
 from chainrule.primitives import contraction
@@ -130,12 +130,13 @@ def test_finish():
     def emit(frame, pointers, words):
         bias, out = pointers
 
-        def store(e, value, row, col):
+        def store(e, values, row, col):
+            (value,) = values
             where = e.b.add(e.b.mul(row, words[0]), col)
             total = e.b.fadd(value, e.b.fadd(e.load(bias, col, float32), e.load(out, where, float32)))
             e.store(total, out, where, float32)
 
-        return store
+        return Store(store)
 
     for kind, a, b, static in three(rng, 3, 9, 11, 32, 48, how_of())[:2]:
         want = getattr(contraction, kind).reference(a, b, **static)
@@ -149,7 +150,7 @@ def test_finish():
 
 
 def test_what_is_not_finite_stays_in_its_windows():
-    """A result is computed from the pixels of its own window alone, though it may be NaN where it should be infinite."""
+    """A result depends on the pixels of its own window alone, though it may be NaN where it should be infinite."""
     rng = np.random.default_rng(6)
     x, w = integers(rng, 2, 11, 11, 32), integers(rng, 32, 3, 3, 32)
     x[0, 10, 10, 3] = x[1, 4, 5, 7] = np.inf

@@ -22,6 +22,7 @@ from .kernel import Lowered, Ref
 from .packing import Border, pack, pad
 from .products import Product, lower_product
 from .tiling import Axis, Tile, choose_tile, collapse, size
+from .vector import LANES
 from .views import row_major
 from .winograd_gradient import lower_gradient
 

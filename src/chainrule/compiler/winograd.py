@@ -226,7 +226,10 @@ class _Forward(Tiles):
             with e.loop(I64(0), w["vectors"]) as vector:
                 at_a, at_b = b.mul(vector, I64(BLOCK)), b.mul(vector, I64(LANES * tile.columns))
                 for k in range(LANES):
-                    right = [e.load(window, b.add(at_b, I64(k * tile.columns + j * LANES)), FLOAT) for j in range(tile.vectors)]
+                    right = [
+                        e.load(window, b.add(at_b, I64(k * tile.columns + j * LANES)), FLOAT)
+                        for j in range(tile.vectors)
+                    ]
                     for r, pointer in enumerate(pointers):
                         number = e.load_one(pointer, b.add(at_a, I64(k)), FLOAT)
                         for j, value in enumerate(right):
@@ -261,7 +264,7 @@ class _Forward(Tiles):
                 value = e.load(self.results, b.add(of_pixel, at), FLOAT)
                 column = b.add(b.mul(panel, I64(tile.columns)), at)
                 if self.store:
-                    self.store(e, value, row, column)
+                    self.store.write(e, [value], row, column)
                 else:
                     outputs = b.mul(w["panels"], I64(tile.columns))
                     e.store(value, self.out, b.add(b.mul(row, outputs), column), FLOAT)
@@ -304,7 +307,9 @@ def _emit_transform(frame: Frame, tile: Tile, unit: bool) -> None:
         for r in range(3):
             row = b.add(at, b.mul(of_row, I64(r)))
             places = [b.add(row, b.mul(of_column, I64(c))) for c in range(3)]
-            g.append([e.load(source, p, FLOAT) if unit else e.load_strided(source, p, of_output, FLOAT) for p in places])
+            g.append(
+                [e.load(source, p, FLOAT) if unit else e.load_strided(source, p, of_output, FLOAT) for p in places]
+            )
         columns = [_spread(e, [g[r][c] for r in range(3)]) for c in range(3)]
         panel, j = b.udiv(vector, I64(tile.vectors)), b.urem(vector, I64(tile.vectors))
         to = b.add(b.mul(b.add(b.mul(panel, channels), channel), I64(tile.columns)), b.mul(j, I64(LANES)))

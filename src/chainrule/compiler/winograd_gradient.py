@@ -118,9 +118,7 @@ class _Sums(Tiles):
         n, y, x, height, width = self.place(number)
         start, rows, columns = self.window(self.image, n, y, x, height, width)
         row_p, row_q = (self._choose(line, [s[i] for s in SUMS]) for i in (0, 1))
-        row_p, row_q = (
-            b.select(b.icmp_signed("==", k, I64(3)), rows[3], b.mul(k, w["h"])) for k in (row_p, row_q)
-        )
+        row_p, row_q = (b.select(b.icmp_signed("==", k, I64(3)), rows[3], b.mul(k, w["h"])) for k in (row_p, row_q))
         sign = self._factor(self._choose(line, [1 if s[2] else -1 for s in SUMS]))
 
         def pixel(column: Any) -> Any:
