@@ -14,6 +14,8 @@ from typing import Any
 from ..graph.ir import Value
 
 ALIGNMENT = 64
+SMALL = 16
+"""A buffer so many times smaller than the largest is small."""
 
 
 @dataclass(eq=False)
@@ -59,11 +61,24 @@ class Buffer:
 def place(buffers: list[Buffer]) -> int:
     """Give every buffer its offset in the arena, and return the size of the arena.
 
-    In the order of their beginnings, each takes the smallest gap that holds it; gaps are few.
+    In the order of their beginnings, each takes the smallest gap that holds it; gaps are few. Small buffers have a part
+    of the arena to themselves, if that makes it smaller: in a gap left by a large one they are in the next one's way.
     """
+    alive = sorted((b for b in buffers if b.end >= 0), key=lambda b: (b.start, -b.size))
+    limit = max((b.size for b in alive), default=0) // SMALL
+    small = [b for b in alive if b.size <= limit]
+    together, large, rest = _place(alive), _place([b for b in alive if b.size > limit]), _place(small)
+    if together <= large + rest:
+        return _place(alive)
+    for buffer in small:
+        buffer.offset += large
+    return large + rest
+
+
+def _place(buffers: list[Buffer]) -> int:
     free = _Gaps()
     active: list[tuple[int, int, int]] = []  # (end, offset, size), by end
-    for buffer in sorted((b for b in buffers if b.end >= 0), key=lambda b: (b.start, -b.size)):
+    for buffer in buffers:
         size = -(-max(buffer.size, 1) // ALIGNMENT) * ALIGNMENT + ALIGNMENT
         over = bisect.bisect_left(active, (buffer.start, 0, 0))
         for _, offset, held in active[:over]:
