@@ -138,18 +138,20 @@ class Tiles:
         sizes = [e.intrinsic("smin", I64(2), b.sub(w[f], at)) for f, at in (("height", y), ("width", x))]
         return n, y, x, *sizes
 
-    def window(self, image: Any, n: Any, y: Any, x: Any, height: Any, width: Any) -> tuple[Any, list[Any], list[Any]]:
-        """The address of the first of 4x4 pixels, and the offsets of their rows and columns.
-
-        The last row of a tile that is cut off by the edge of the result matters to nobody: another is read instead.
-        """
+    def window(self, image: Any, n: Any, y: Any, x: Any, width: Any) -> tuple[Any, list[Any]]:
+        """The address of the first of 4x4 pixels, and the offsets of their columns."""
         b, w = self.b, self.w
         at = b.add(b.add(b.mul(n, w["n"]), b.mul(y, w["h"])), b.mul(x, w["w"]))
-        rows, columns = (
-            [b.mul(stride, k) for k in (I64(0), I64(1), I64(2), b.add(size, I64(1)))]
-            for size, stride in ((height, w["h"]), (width, w["w"]))
-        )
-        return self.e.address(image, at, FLOAT), rows, columns
+        columns = [b.mul(w["w"], k) for k in (I64(0), I64(1), I64(2), b.add(width, I64(1)))]
+        return self.e.address(image, at, FLOAT), columns
+
+    def row(self, number: Any, height: Any) -> Any:
+        """The offset of a row of the 4x4 pixels.
+
+        The last one of a tile that is cut off by the edge of the result matters to nobody: another is read instead. So
+        it is with columns.
+        """
+        return self.b.mul(self.w["h"], self.e.intrinsic("smin", number, self.b.add(height, I64(1))))
 
 
 def add(b: ir.IRBuilder, values: Sequence[Any], line: tuple[int, int, bool]) -> Any:
@@ -196,14 +198,15 @@ class _Forward(Tiles):
         first = b.add(b.mul(b.add(b.mul(n, w["height"]), y), w["width"]), x)
         for field, value in enumerate((first, *sizes)):
             b.store(value, self._entry(t, field))
-        start, rows, columns = self.window(self.image, n, y, x, *sizes)
+        start, columns = self.window(self.image, n, y, x, sizes[1])
+        rows = [e.address(start, self.row(I64(k), sizes[0]), FLOAT) for k in range(4)]
         target = e.address(self.pixels, b.mul(t, self.tile_step), FLOAT)
         with e.loop(I64(0), w["vectors"]) as vector:
             channel, to = b.mul(vector, I64(LANES)), b.mul(vector, I64(BLOCK))
             here = [b.add(channel, column) for column in columns]
             for r, (p, q, plus) in enumerate(SUMS):
-                join, two = (b.fadd if plus else b.fsub), [e.address(start, rows[k], FLOAT) for k in (p, q)]
-                half = [join(*(e.load(row, column, FLOAT) for row in two)) for column in here]
+                join = b.fadd if plus else b.fsub
+                half = [join(*(e.load(rows[k], column, FLOAT) for k in (p, q))) for column in here]
                 for c, line in enumerate(SUMS):
                     e.store(add(b, half, line), target, b.add(to, I64((4 * r + c) * LANES)), FLOAT)
 
@@ -226,7 +229,10 @@ class _Forward(Tiles):
             with e.loop(I64(0), w["vectors"]) as vector:
                 at_a, at_b = b.mul(vector, I64(BLOCK)), b.mul(vector, I64(LANES * tile.columns))
                 for k in range(LANES):
-                    right = [e.load(window, b.add(at_b, I64(k * tile.columns + j * LANES)), FLOAT) for j in range(tile.vectors)]
+                    right = [
+                        e.load(window, b.add(at_b, I64(k * tile.columns + j * LANES)), FLOAT)
+                        for j in range(tile.vectors)
+                    ]
                     for r, pointer in enumerate(pointers):
                         number = e.load_one(pointer, b.add(at_a, I64(k)), FLOAT)
                         for j, value in enumerate(right):
@@ -256,8 +262,8 @@ class _Forward(Tiles):
         with e.loop(I64(0), height) as y, e.loop(I64(0), width) as x:
             row = b.add(first, b.add(b.mul(y, w["width"]), x))
             of_pixel = b.mul(b.add(b.mul(y, I64(2)), x), I64(tile.columns))
-            with e.loop(I64(0), I64(tile.vectors)) as j:
-                at = b.mul(j, I64(LANES))
+            for j in range(tile.vectors):
+                at = I64(j * LANES)
                 value = e.load(self.results, b.add(of_pixel, at), FLOAT)
                 column = b.add(b.mul(panel, I64(tile.columns)), at)
                 if self.store:
@@ -304,7 +310,9 @@ def _emit_transform(frame: Frame, tile: Tile, unit: bool) -> None:
         for r in range(3):
             row = b.add(at, b.mul(of_row, I64(r)))
             places = [b.add(row, b.mul(of_column, I64(c))) for c in range(3)]
-            g.append([e.load(source, p, FLOAT) if unit else e.load_strided(source, p, of_output, FLOAT) for p in places])
+            g.append(
+                [e.load(source, p, FLOAT) if unit else e.load_strided(source, p, of_output, FLOAT) for p in places]
+            )
         columns = [_spread(e, [g[r][c] for r in range(3)]) for c in range(3)]
         panel, j = b.udiv(vector, I64(tile.vectors)), b.urem(vector, I64(tile.vectors))
         to = b.add(b.mul(b.add(b.mul(panel, channels), channel), I64(tile.columns)), b.mul(j, I64(LANES)))
