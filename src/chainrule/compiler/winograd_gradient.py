@@ -1,8 +1,8 @@
 """The gradient of a convolution by its windows, with the tiles of `winograd`: G^T [(B^T d B) * (A y A^T)] G.
 
 Here y are 2x2 elements of the cotangent, and the 16 products, (channels, tiles) @ (tiles, outputs), add up over all
-tiles. A kernel takes the four places of a row of the 4x4, which needs half of the pixels, for a part of the tiles; a
-second one adds up the parts, in order, and transforms the sums to windows.
+tiles. A kernel goes row by row through the 4x4 places, of which each needs half of the pixels, for a part of the tiles;
+a second one adds up the parts, in order, and transforms the sums to windows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from .winograd import FLOAT, PLACES, SUMS, Tiles, add
 BLOCK = 4 * LANES + LANES
 # Tiles that a part of the sum has at least.
 _LEAST = 128
-FEW = 2048
+# Channels times outputs up to which the sums at all places stay in the cache; else each row of them is an item.
+_FEW = 2048
 
 
 def lower_gradient(
@@ -47,7 +48,8 @@ def lower_gradient(
     tiles = positions[0] * down * across
     block = max(32, min(128, (12 << 10) // (channels + outputs)))
     blocks = -(-tiles // block)
-    lines = 4 if channels * outputs <= FEW else 1
+    # The cuts are by the shape alone.
+    lines = 4 if channels * outputs <= _FEW else 1
     splits = max(min(CHUNKS * lines // 4, tiles // _LEAST, blocks), 1)
     each = -(-blocks // splits)
     splits = -(-blocks // each)
@@ -111,7 +113,7 @@ class _Sums(Tiles):
                         self._multiply(b.add(place, column), column, count, b.icmp_signed("==", number, I64(0)))
 
     def _factors(self, line: Any) -> tuple[tuple[Any, Any], Any, Any, Any]:
-        """For a row of places: which two rows of pixels it joins, the factor of the second, and those of the cotangent."""
+        """For a row of places: which rows of pixels it joins, the factor of the second, those of the cotangent."""
         b = self.b
 
         def choose(*numbers: int) -> Any:
