@@ -46,7 +46,7 @@ def make_again(clusters: list[Cluster], results: set[Value]) -> None:
             if recipe.works and all(recipe.fits(reader) for reader in readers[value]):
                 for reader in readers.pop(value):
                     recipe.enter(reader)
-        _drop_unread(cluster, set(readers) | results)
+        _drop_unread(cluster, results.union(v for v in cluster.members if readers.get(v)))
 
 
 def _drop_unread(cluster: Cluster, needed: set[Value]) -> None:

@@ -67,10 +67,12 @@ def compile(
 
     Parameters and other cells that the function reads or assigns are inputs and outputs of the program; so
     ``zero_grad``, ``backward``, ``step``, running statistics and random numbers stand in the function as they are, and
-    removing the decorator changes no result. There is one program for each combination of the arguments' structure,
-    shapes and dtypes, of training mode and of what is trainable, and of the values of the variables and attributes
-    that the function refers to. Python floats vary without a new program; ints too, as long as Python does not need
-    their value, for a shape or an ``if``. A new program for new circumstances is logged to ``chainrule.compile``.
+    removing the decorator changes no result but by rounding (sums have another order, and convolutions with 3x3 windows
+    in float32 take fewer multiplications, by Winograd's tiles). There is one program for each combination of the
+    arguments' structure, shapes and dtypes, of training mode and of what is trainable, and of the values of the
+    variables and attributes that the function refers to. Python floats vary without a new program; ints too, as long as
+    Python does not need their value, for a shape or an ``if``. A new program for new circumstances is logged to
+    ``chainrule.compile``.
 
     Args:
         function: a function or method; NumPy arrays among its arguments become tensors.

@@ -245,10 +245,6 @@ class _Lowering:
         if 0 in shape:
             return
         image = self.padded(0, x, how)
-        if image.strides[-1] == 1 and winograd.fits(shape, w.shape[1:], *how[:2], how.groups, self.dtype):
-            windows = winograd.Windows(Ref("in", 1), w.strides[3], *w.strides[:3])
-            winograd.lower(self.ref(image), image.strides, windows, w.shape[-1], shape, self.lowered, self.finish)
-            return
         outputs, channels = shape[-1] // how.groups, w.shape[-1]
         batch = [Axis(how.groups, channels * image.strides[-1], outputs * w.strides[0], outputs)]
         out = row_major(shape[:-1])
@@ -257,15 +253,28 @@ class _Lowering:
         spread = (*how.dilation, 1)
         k = [Axis(n, image.strides[i + 1] * spread[i], w.strides[i + 1]) for i, n in enumerate(w.shape[1:])]
         right = self.right(Ref("in", 1), batch, k, [Axis(outputs, b=w.strides[0])], size(rows))
+        if self.fits(shape, w.shape[1:], how, image):
+            self.winograd(image, right, channels, shape)
+            return
         self.multiply(self.ref(image), right, batch, rows, k, outputs, shape[-1])
+
+    def fits(self, shape: tuple[int, ...], window: tuple[int, ...], how: _How, *images: _View | Operand) -> bool:
+        """Whether Winograd's tiles are used."""
+        contiguous = all(x.strides[-1] == 1 for x in images)
+        return contiguous and winograd.fits(shape, window, how.stride, how.dilation, how.groups, self.dtype)
+
+    def winograd(self, image: _View, right: _Right, channels: int, shape: tuple[int, ...]) -> None:
+        """A convolution by Winograd's tiles."""
+        windows = winograd.Windows(right.ref, right.panel or right.tile.columns, *right.k)
+        image_ = self.ref(image)
+        winograd.lower(image_, image.strides, windows, channels, shape, right.tile, self.lowered, self.finish)
 
     def conv_kernel(self, x: Operand, y: Operand, shape: tuple[int, ...], how: _How) -> None:
         """(K... C/G, N P...) @ (N P..., O/G) -> (K... C/G, O/G), for each group, stored as (O/G, K..., C/G)."""
         if 0 in shape:
             return
         image = self.padded(0, x, how)
-        units = image.strides[-1] == y.strides[-1] == 1
-        if units and winograd.fits(y.shape, shape[1:], *how[:2], how.groups, self.dtype):
+        if self.fits(y.shape, shape[1:], how, image, y):
             positions, steps = y.shape[:-1], y.strides
             lower_gradient(self.ref(image), image.strides, Ref("in", 1), steps, positions, shape, self.lowered)
             return
@@ -283,14 +292,6 @@ class _Lowering:
         if 0 in shape:
             return
         spatial = range(len(how.stride))
-        if winograd.fits(shape, (*w.shape[1:-1], w.shape[0]), *how[:2], how.groups, self.dtype):
-            wider = [Border(y.shape[d + 1], y.strides[d + 1], *(2 - p for p in how.padding[d])) for d in spatial]
-            image = self.image(0, y, wider)
-            if image.strides[-1] == 1:
-                at, (output, row, column, channel) = 2 * (w.strides[1] + w.strides[2]), w.strides
-                windows = winograd.Windows(self.ref(_View(Ref("in", 1), (), at)), output, channel, -row, -column)
-                winograd.lower(self.ref(image), image.strides, windows, w.shape[0], shape, self.lowered, self.finish)
-                return
         phases = [
             [_phase(i, shape[d + 1], w.shape[d + 1], how.stride[d], how.dilation[d], how.padding[d][0])
              for i in range(min(how.stride[d], shape[d + 1]))]
@@ -299,7 +300,8 @@ class _Lowering:
         direct = math.prod(shape[:1]) * math.prod(sum(p.pixels * p.places for p in of) for of in phases)
         direct *= w.shape[0] * folding.padded(w.shape[-1])
         sizes = math.prod(y.shape[:-1]), w.shape[0], math.prod(w.shape[1:-1]), w.shape[-1]
-        if how.groups == 1 and folding.pays(direct, *sizes, self.dtype.itemsize):
+        fits = self.fits(shape, (*w.shape[1:-1], w.shape[0]), how)
+        if not fits and how.groups == 1 and folding.pays(direct, *sizes, self.dtype.itemsize):
             self.fold(y, w, shape, how)
             return
         borders = []
@@ -317,6 +319,10 @@ class _Lowering:
         last = sum((w.shape[d + 1] - 1) * w.strides[d + 1] for d in spatial)
         source = self.ref(_View(Ref("in", 1), (), last if 0 not in w.shape else 0))
         right = self.right(source, batch, k, [Axis(channels, b=w.strides[-1])], math.prod(shape[:-1]))
+        if fits and image.strides[-1] == 1:
+            at = sum((borders[d].before + phases[d][0].lowest) * image.strides[d + 1] for d in spatial)
+            self.winograd(image._replace(at=at), right, outputs, shape)
+            return
         for choice in combinations(*phases):
             self.add_pixels(choice, image, borders, right, batch, outputs, shape, w.shape[1:-1])
 

@@ -1,8 +1,8 @@
 """The gradient of a convolution by its windows, with the tiles of `winograd`: G^T [(B^T d B) * (A y A^T)] G.
 
 Here y are 2x2 elements of the cotangent, and the 16 products, (channels, tiles) @ (tiles, outputs), add up over all
-tiles. A kernel takes the four places of a row of the 4x4, which needs half of the pixels, for a part of the tiles; a
-second one adds up the parts, in order, and transforms the sums to windows.
+tiles. A kernel goes row by row through the 4x4 places, of which each needs half of the pixels, for a part of the tiles;
+a second one adds up the parts, in order, and transforms the sums to windows.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from .winograd import FLOAT, PLACES, SUMS, Tiles, add
 BLOCK = 4 * LANES + LANES
 # Tiles that a part of the sum has at least.
 _LEAST = 128
+# Channels times outputs up to which the sums at all places stay in the cache; else each row of them is an item.
+_FEW = 2048
 
 
 def lower_gradient(
@@ -46,13 +48,15 @@ def lower_gradient(
     tiles = positions[0] * down * across
     block = max(32, min(128, (12 << 10) // (channels + outputs)))
     blocks = -(-tiles // block)
-    splits = max(min(CHUNKS // 4, tiles // _LEAST, blocks), 1)
+    # The cuts are by the shape alone.
+    lines = 4 if channels * outputs <= _FEW else 1
+    splits = max(min(CHUNKS * lines // 4, tiles // _LEAST, blocks), 1)
     each = -(-blocks // splits)
     splits = -(-blocks // each)
     cotangents = block * (channels // LANES) * BLOCK * 4
     words = {
         "tiles": tiles, "block": block, "each": each * block, "down": down, "across": across, "height": positions[1],
-        "width": positions[2], "channels": channels, "outputs": outputs, "cotangents": cotangents,
+        "width": positions[2], "channels": channels, "outputs": outputs, "cotangents": cotangents, "lines": lines,
         "n": strides[0], "h": strides[1], "w": strides[2], "yn": steps[0], "yh": steps[1], "yw": steps[2],
     }  # fmt: skip
 
@@ -66,7 +70,9 @@ def lower_gradient(
     flops = 2 * 9 * channels * outputs * positions[0] * positions[1] * positions[2]
     scratch = cotangents + block * (outputs // LANES) * BLOCK * 4
     code = Code(f"winograd sums {rows} {tile.vectors}", build)
-    lowered.calls.append(Call(code, (image, cotangent, sums), tuple(words.values()), 4 * splits, 1, flops, scratch))
+    lowered.calls.append(
+        Call(code, (image, cotangent, sums), tuple(words.values()), splits * 4 // lines, 1, flops, scratch)
+    )
     items = channels * outputs // LANES**2
     numbers = (channels, outputs, splits)
     flops = PLACES * channels * outputs * (splits + 3)
@@ -89,37 +95,46 @@ class _Sums(Tiles):
         """All items."""
         b, e, w = self.b, self.e, self.w
         with e.loop(self.frame.begin, self.frame.end) as item:
-            part, line = b.udiv(item, I64(4)), b.urem(item, I64(4))
-            place = b.mul(item, I64(4))
+            groups = b.udiv(I64(4), w["lines"])
+            part, group = b.udiv(item, groups), b.urem(item, groups)
+            start = b.mul(group, w["lines"])
             first = b.mul(part, w["each"])
             end = e.intrinsic("smin", w["tiles"], b.add(first, w["each"]))
             blocks = b.udiv(b.add(b.sub(end, first), b.sub(w["block"], I64(1))), w["block"])
             with e.loop(I64(0), blocks) as number:
                 begin = b.add(first, b.mul(number, w["block"]))
                 count = e.intrinsic("smin", w["block"], b.sub(end, begin))
-                with e.loop(I64(0), count) as t:
-                    self._take_in(t, b.add(begin, t), line)
-                with e.loop(I64(0), I64(4)) as column:
-                    self._multiply(b.add(place, column), column, count, b.icmp_signed("==", number, I64(0)))
+                with e.loop(start, b.add(start, w["lines"])) as line:
+                    factors = self._factors(line)
+                    with e.loop(I64(0), count) as t:
+                        self._take_in(t, b.add(begin, t), *factors)
+                    place = b.add(b.mul(part, I64(PLACES)), b.mul(line, I64(4)))
+                    with e.loop(I64(0), I64(4)) as column:
+                        self._multiply(b.add(place, column), column, count, b.icmp_signed("==", number, I64(0)))
 
-    def _choose(self, line: Any, numbers: Sequence[int]) -> Any:
-        """One of four numbers."""
-        result = I64(numbers[-1])
-        for i, number in enumerate(numbers[:-1]):
-            result = self.b.select(self.b.icmp_signed("==", line, I64(i)), I64(number), result)
-        return result
+    def _factors(self, line: Any) -> tuple[tuple[Any, Any], Any, Any, Any]:
+        """For a row of places: which rows of pixels it joins, the factor of the second, those of the cotangent."""
+        b = self.b
+
+        def choose(*numbers: int) -> Any:
+            result = I64(numbers[-1])
+            for i, number in enumerate(numbers[:-1]):
+                result = b.select(b.icmp_signed("==", line, I64(i)), I64(number), result)
+            return result
+
+        rows = choose(*(s[0] for s in SUMS)), choose(*(s[1] for s in SUMS))
+        sign = choose(*(1 if s[2] else -1 for s in SUMS))
+        return rows, *(self._factor(x) for x in (sign, choose(1, 1, 1, 0), choose(0, 1, -1, -1)))
 
     def _factor(self, number: Any) -> Any:
         return self.e.splat(self.b.sitofp(number, ir.FloatType()))
 
-    def _take_in(self, t: Any, number: Any, line: Any) -> None:
+    def _take_in(self, t: Any, number: Any, joined: tuple[Any, Any], sign: Any, upper: Any, lower: Any) -> None:
         """Transform the pixels and the cotangent of a tile. What is not there of the cotangent counts as 0."""
         b, e, w = self.b, self.e, self.w
         n, y, x, height, width = self.place(number)
-        start, rows, columns = self.window(self.image, n, y, x, height, width)
-        row_p, row_q = (self._choose(line, [s[i] for s in SUMS]) for i in (0, 1))
-        row_p, row_q = (b.select(b.icmp_signed("==", k, I64(3)), rows[3], b.mul(k, w["h"])) for k in (row_p, row_q))
-        sign = self._factor(self._choose(line, [1 if s[2] else -1 for s in SUMS]))
+        start, columns = self.window(self.image, n, y, x, width)
+        row_p, row_q = (self.row(k, height) for k in joined)
 
         def pixel(column: Any) -> Any:
             p, q = (e.load(start, b.add(row, column), FLOAT) for row in (row_p, row_q))
@@ -132,9 +147,8 @@ class _Sums(Tiles):
 
         two, both = b.sub(height, I64(1)), b.sub(width, I64(1))
         begin = b.add(b.add(b.mul(n, w["yn"]), b.mul(y, w["yh"])), b.mul(x, w["yw"]))
-        upper = self._factor(self._choose(line, (1, 1, 1, 0)))
-        lower = self._factor(b.mul(two, self._choose(line, (0, 1, -1, -1))))
-        second, right = b.mul(two, w["yh"]), self._factor(both)
+        lower, right = b.fmul(lower, self._factor(two)), self._factor(both)
+        second = b.mul(two, w["yh"])
 
         def element(column: Any) -> Any:
             at = b.add(begin, column)
