@@ -72,7 +72,7 @@ def _vjp(ct, out, q, k, v, *masks, causal, scale):
     return (*found, *[None] * len(masks))
 
 
-@primitive(_types, vjp=_vjp, lowering="attention", batching=stacked)
+@primitive(_types, vjp=_vjp, lowering="contraction", batching=stacked)
 def attention(q: Array, k: Array, v: Array, *masks: Array, causal: bool, scale: float) -> tuple[Array, Array]:
     """``softmax(scale q k^T) v`` and the logarithms of the sums of ``exp(scale q k^T)``.
 
@@ -121,7 +121,7 @@ def _gradients_vjp(cts, out, ct, delta, log, q, k, v, *masks, causal, scale):
     )
 
 
-@primitive(_gradient_types, vjp=_gradients_vjp, linear=(0, 1), lowering="attention", batching=stacked)
+@primitive(_gradient_types, vjp=_gradients_vjp, linear=(0, 1), lowering="contraction", batching=stacked)
 def attention_gradients(
     ct: Array, delta: Array, log: Array, q: Array, k: Array, v: Array, *masks: Array, causal: bool, scale: float
 ) -> tuple[Array, Array, Array]:
