@@ -147,7 +147,7 @@ def picture(results: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.6 * len(results), 5.6), layout="constrained")
-    rows = figure.subplots(2, len(results), squeeze=False, sharex="col")
+    rows = figure.subplots(2, len(results), squeeze=False)
     for column, (name, found) in enumerate(results.items()):
         rows[0, column].set_title(name, size=10)
         shown = [what for what in SHOWN if any(what in c for c in found.values())]
@@ -155,11 +155,17 @@ def picture(results: dict[str, Any], path: Path) -> None:
             for (who, c), color in zip(found.items(), (report.OURS, report.PEER), strict=False):
                 power = f"exponent of {what}"
                 title = who.split(",")[0] + (f", exponent {c[power]:.2f}" if power in c else "")
-                above = [value - c[f"floor of {what}"] for value in c[what]]
-                axes.plot(c["sizes"], above, color=color, marker="o", markersize=3, label=title)
+                above = [(n, v - c[f"floor of {what}"]) for n, v in zip(c["sizes"], c[what], strict=True)]
+                axes.plot(
+                    *zip(*((n, v) for n, v in above if v > 0), strict=True), color=color, marker="o", markersize=3,
+                    label=title,
+                )  # fmt: skip
+                ticks = c["sizes"]
             label, unit, _ = SHOWN[what]
             unit = unit.replace("ms", "s") + (" above the smallest" if what != "s" else "")
             axes.set(xscale="log", yscale="log", ylabel=f"{label}, {unit}")
+            axes.set_xticks(ticks, map(str, ticks), size=7)
+            axes.minorticks_off()
             axes.legend(fontsize=7)
             axes.grid(True, alpha=0.3)
         for axes in rows[len(shown) :, column]:
