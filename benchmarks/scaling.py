@@ -5,10 +5,10 @@
 - batch, width, depth, length: a language model with one of its sizes changed; threads: the largest of them.
 - layers: a fresh process of ours that has compiled nothing yet, to the first loss of networks of 20 to 200 layers.
 
-Both libraries train the same model, in processes that take turns. Memory is the peak of the process, and first losses
-are medians, above those of a process that trains a tiny network: what the library itself needs is in both. An exponent
-is the slope of a line through the larger sizes in logarithms. Results are written as scaling.json and scaling.svg to
-benchmarks/results.
+Both libraries train the same model, in processes that take turns. Memory is the peak of the process; first losses are
+medians. An exponent is the slope of a line through the larger sizes in logarithms; that of memory is of what is above
+the memory of a process that trains a tiny network, that of first losses of what layers add to the smallest network:
+what the library itself needs is no growth. Results are written as scaling.json and scaling.svg to benchmarks/results.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SIZES = {
 }  # fmt: skip
 TINY = {"batch": 1, "width": 16, "depth": 1, "length": 8}
 LARGE = {"batch": 16, "width": 256, "depth": 2, "length": 128}  # for threads
-LAYERS = {"mlp": (20, 50, 100, 200), "resnet": (20, 56, 110, 200)}
+LAYERS = {"mlp": (2, 20, 50, 100, 200), "resnet": (8, 20, 56, 110, 200)}
 FITTED = 4  # so many of the largest sizes, where constant costs matter least
 ROUNDS = 3
 ADAM = ("Adam", {"lr": 1e-3})
@@ -109,17 +109,16 @@ def plans(threads: int) -> dict[str, list[tuple[float, Workload, int]]]:
 
 
 def curves(points: list[tuple[float, dict[str, Point]]], tiny: dict[str, Point]) -> dict[str, Any]:
-    """Of each library: sizes, seconds, megabytes, and the exponents of both."""
+    """Of each library: sizes, what was measured, the constant part of it, and the exponent of the rest."""
     made: dict[str, Any] = {}
-    for who in points[0][1]:
-        sizes = [size for size, _ in points]
-        made[who] = {"sizes": sizes}
-        for what in points[0][1][who]:
-            floor = 0.0 if what == "s" else tiny[who][what]
-            values = [found[who][what] - floor for _, found in points]
-            made[who] |= {what: values, f"floor of {what}": floor}
-            if len(values) > 1 and min(values[-FITTED:]) > 0:
-                made[who][f"exponent of {what}"] = exponent(sizes[-FITTED:], values[-FITTED:])
+    for who, first in points[0][1].items():
+        made[who] = {"sizes": [size for size, _ in points]}
+        for what in first:
+            origin, floor = {"s": (0, 0.0), "mb": (0, tiny[who].get("mb")), "first": (points[0][0], first[what])}[what]
+            grown = [(size - origin, found[who][what] - floor) for size, found in points if size > origin][-FITTED:]
+            made[who] |= {what: [found[who][what] for _, found in points], f"floor of {what}": floor}
+            if len(grown) > 1 and min(value for _, value in grown) > 0:
+                made[who][f"exponent of {what}"] = exponent(*zip(*grown, strict=True))
     return made
 
 
@@ -131,8 +130,8 @@ SHOWN = {"s": ("step", "ms", 1e3), "mb": ("memory", "MB", 1.0), "first": ("first
 
 def table(results: dict[str, Any]) -> Table:
     made = Table(title="growth of a training step", title_justify="left")
-    for title in ("", "", "", "measured at the sizes", "~ size^", "above"):
-        made.add_column(title, justify="right" if title in ("~ size^", "above") else "left")
+    for title in ("", "", "", "measured at the sizes", "~ size^", "constant"):
+        made.add_column(title, justify="right" if title in ("~ size^", "constant") else "left")
     for name, found in results.items():
         for who, c in found.items():
             for what, (label, unit, scale) in SHOWN.items():
@@ -148,7 +147,7 @@ def picture(results: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.6 * len(results), 5.6), layout="constrained")
-    rows = figure.subplots(2, len(results), squeeze=False, sharex="col")
+    rows = figure.subplots(2, len(results), squeeze=False)
     for column, (name, found) in enumerate(results.items()):
         rows[0, column].set_title(name, size=10)
         shown = [what for what in SHOWN if any(what in c for c in found.values())]
@@ -156,9 +155,17 @@ def picture(results: dict[str, Any], path: Path) -> None:
             for (who, c), color in zip(found.items(), (report.OURS, report.PEER), strict=False):
                 power = f"exponent of {what}"
                 title = who.split(",")[0] + (f", exponent {c[power]:.2f}" if power in c else "")
-                axes.plot(c["sizes"], c[what], color=color, marker="o", markersize=3, label=title)
+                above = [(n, v - c[f"floor of {what}"]) for n, v in zip(c["sizes"], c[what], strict=True)]
+                axes.plot(
+                    *zip(*((n, v) for n, v in above if v > 0), strict=True), color=color, marker="o", markersize=3,
+                    label=title,
+                )  # fmt: skip
+                ticks = c["sizes"]
             label, unit, _ = SHOWN[what]
-            axes.set(xscale="log", yscale="log", ylabel=f"{label}, {unit.replace('ms', 's')}")
+            unit = unit.replace("ms", "s") + (" above the smallest" if what != "s" else "")
+            axes.set(xscale="log", yscale="log", ylabel=f"{label}, {unit}")
+            axes.set_xticks(ticks, map(str, ticks), size=7)
+            axes.minorticks_off()
             axes.legend(fontsize=7)
             axes.grid(True, alpha=0.3)
         for axes in rows[len(shown) :, column]:
@@ -178,9 +185,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     try:
         with console.status("a tiny network") as status:
-            small = language_model(**TINY)
-            tiny = step(small, contenders, given.threads, 0.0)
-            tiny[contenders[0].name] |= first_loss(small, contenders[0], given.threads)[contenders[0].name]
+            tiny = step(language_model(**TINY), contenders, given.threads, 0.0)
             for name, plan in plans(given.threads).items():
                 if given.parts and name.split(",")[0] not in given.parts:
                     continue
