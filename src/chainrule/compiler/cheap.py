@@ -15,12 +15,8 @@ from .ops import Op
 CHEAP = 6
 """Floating-point operations of an element that are worth less than writing it."""
 
-SMALL = 8
-"""What has so many times fewer elements costs nothing to read."""
-
-
-WORTH = 1024
-"""Elements of a value that is worth the trouble."""
+REPEATED = 2
+"""What has so many times fewer elements, as it is repeated, costs little to read."""
 
 
 def make_again(clusters: list[Cluster], results: set[Value]) -> None:
@@ -38,7 +34,7 @@ def make_again(clusters: list[Cluster], results: set[Value]) -> None:
     for cluster in clusters:
         for op in list(cluster.ops):
             value = op.outputs[0] if op.kind == "map" else None
-            if value is None or value.size < WORTH or value in results or not readers.get(value):
+            if value is None or value in results or not readers.get(value):
                 continue
             if cluster.members[value] != FULL:
                 continue
@@ -81,7 +77,7 @@ class _Recipe:
         self.leaves: set[Value] = set()
         self.makers = {out: op for op in self.origin.ops if op.kind == "map" for out in op.outputs}
         cost = self._add(self.makers[value])
-        large = [leaf for leaf in self.leaves if leaf.size * SMALL > value.size]
+        large = [leaf for leaf in self.leaves if leaf.size * REPEATED > value.size]
         self.works = cost <= CHEAP and len(large) <= 1 and all(self._costs_no_memory(leaf) for leaf in large)
 
     def _add(self, op: Op) -> float:
@@ -96,7 +92,7 @@ class _Recipe:
             inside = root in self.makers and self.origin.members[root] == FULL and not self._is_stored(root)
             if inside and cost <= CHEAP:
                 cost += self._add(self.makers[root])
-            elif (not inside and self._is_stored(root)) or root.size * SMALL <= self.value.size:
+            elif (not inside and self._is_stored(root)) or root.size * REPEATED <= self.value.size:
                 self.leaves.add(root)
             else:
                 return float("inf")
@@ -120,7 +116,7 @@ class _Recipe:
             return False
         if any(op.kind == "map" and reader.members[op.outputs[0]] != FULL for op, _ in views):
             return False
-        if len(reader.ops) + len(self.ops) > MAX_OPS or len(reader.reads) + len(reader.members) > MAX_VALUES - SMALL:
+        if len(reader.ops) + len(self.ops) > MAX_OPS or len(reader.reads) + len(reader.members) > MAX_VALUES - 8:
             return False
         return room_for(self.ops, reader) is not None
 

@@ -147,7 +147,7 @@ class Ops:
             self._product(node)
         elif name in attention.LIKE:
             self._attention(node)
-        elif self._joins.issuperset(node.outputs):
+        elif node.outputs and self._joins.issuperset(node.outputs):
             pass  # its parts are made in their places
         elif name == "concat" and self._are_maps(node):
             axis, out = node.static["axis"], node.outputs[0]

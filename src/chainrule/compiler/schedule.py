@@ -202,7 +202,10 @@ class GraphSchedule:
         self.carries = carries
         self.ops.list = split(self.ops, set(self.results))
         self.clusters = clusters(self.ops)
-        make_again(self.clusters, set(self.results))
+        read = {view.root for op in self.ops.list for view in op.inputs}
+        checks = {out for op in self.ops.list if _can_fail(op) for out in op.outputs if out not in read}
+        self.needed = set(self.results) | checks  # what fails in Python does so here, used or not
+        make_again(self.clusters, self.needed)
         if carries:  # what keeps an old carry is done before a new one is written over it
             given = set(graph.inputs)
             self.clusters.sort(key=lambda c: any(op.name != "alias" or op.inputs[0].root not in given for op in c.ops))
@@ -222,9 +225,7 @@ class GraphSchedule:
             for op in self.ops.list
             if op.name == "gather"
         }
-        read = {view.root for op in self.ops.list for view in op.inputs}
-        checks = {out for op in self.ops.list if _can_fail(op) for out in op.outputs if out not in read}
-        self.needed = set(self.readers) | set(self.results) | checks  # what fails in Python does so here, used or not
+        self.needed |= set(self.readers)
 
     # --- the commit phase ---------------------------------------------------------------------------------
 
