@@ -20,6 +20,7 @@ from ..graph.ir import Node
 from .kernel import Call, Code, Frame, Lowered, Ref
 from .math.lanes import Lanes, where
 from .math.logarithm import log
+from .packing import transposed
 from .scores import KEYS, QUERIES, Matrix, ScoreKernel, Shape, up
 from .tiling import CHUNK_FLOPS
 from .vector import I64, LANES, scalar_type
@@ -110,7 +111,7 @@ class _Forward(ScoreKernel):
             with e.loop(I64(0), I64(s.e), LANES) as column:
                 at = b.add(b.mul(column, I64(QUERIES)), q)
                 found = [self.load(self.area["results"], b.add(at, I64(i * QUERIES))) for i in range(LANES)]
-                rows = self.transposed([b.fmul(x, share.v) for x in found])
+                rows = transposed(b, [b.fmul(x, share.v) for x in found])
                 with e.masked(e.tail_mask(b.sub(I64(s.e), column)) if s.e % LANES else None):
                     for i, value in enumerate(rows):
                         row = b.add(q, I64(i))

@@ -18,6 +18,7 @@ from ..dtypes import DType
 from .kernel import Frame
 from .math.exponential import exp_parts
 from .math.lanes import Lanes, power_of_two, where
+from .packing import transposed
 from .tiling import Tile, choose_tile
 from .vector import F64, I32, I64, LANES, scalar_type
 
@@ -138,17 +139,6 @@ class ScoreKernel:
         constant = self.e.const(scalar_type(self.dtype), value)
         self.e.blocks(count, lambda i: self.store(constant, base, i), even=True)
 
-    def transposed(self, rows: list[Any]) -> list[Any]:
-        """The columns of 16 vectors."""
-        for bit in (1, 2, 4, 8):
-            for i in (i for i in range(LANES) if not i & bit):
-                a, c = rows[i], rows[i + bit]
-                low = [lane if not lane & bit else LANES + lane - bit for lane in range(LANES)]
-                high = [lane + bit if not lane & bit else LANES + lane for lane in range(LANES)]
-                picked = [ir.Constant(ir.VectorType(ir.IntType(32), LANES), some) for some in (low, high)]
-                rows[i], rows[i + bit] = (self.b.shuffle_vector(a, c, some) for some in picked)
-        return rows
-
     def pack(self, source: Matrix, count: Any, columns: int, target: Any, factor: Any = None) -> None:
         """Transpose ``count`` rows into rows of `QUERIES`; beyond the last row it is repeated."""
         e, b, last = self.e, self.b, self.b.sub(count, I64(1))
@@ -158,7 +148,7 @@ class ScoreKernel:
                 with e.masked(e.tail_mask(b.sub(I64(columns), c)) if columns % LANES else None):
                     rows = [self.load(source.base, b.add(at, c)) for at in places]
                 at = b.add(b.mul(c, I64(QUERIES)), q)
-                for i, column in enumerate(self.transposed(rows)):
+                for i, column in enumerate(transposed(self.b, rows)):
                     value = column if factor is None else b.fmul(column, factor)
                     self.store(value, target, b.add(at, I64(i * QUERIES)))
 
@@ -251,7 +241,7 @@ class ScoreKernel:
                 places = [b.add(b.mul(q, mask.row), first) for q in queries]
                 with e.masked(e.tail_mask(b.sub(keys, row))):
                     rows = [(e.load if by_key else e.load_one)(mask.base, at, dtypes.uint8) for at in places]
-                for i, column in enumerate(self.transposed(rows)):
+                for i, column in enumerate(transposed(self.b, rows)):
                     allowed = b.icmp_unsigned("!=", column, ir.Constant(column.type, None))
                     self._keep(allowed, target, b.mul(b.add(row, I64(i)), I64(pitch)), j)
 
