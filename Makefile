@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo docs test lint types pytest test-parity test-long bench bench-kernels bench-scaling bench-transforms rumelhart format clean
+.PHONY: help demo docs test lint types pytest pytest-compiler pytest-others test-parity test-long bench bench-kernels bench-scaling bench-transforms rumelhart format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,8 +44,14 @@ lint: $(VENV)/.installed-test  ## ruff, rules and format
 types: $(VENV)/.installed-test  ## mypy, strict
 	$(BIN)/mypy
 
-pytest: $(VENV)/.installed-test  ## the tests alone
-	$(BIN)/python -m pytest -m "not parity and not slow"
+pytest: $(VENV)/.installed-test  ## the tests alone, those of the compiler beside the others
+	@$(MAKE) --no-print-directory -j2 pytest-compiler pytest-others
+
+pytest-compiler: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not parity and not slow" tests/compiler
+
+pytest-others: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not parity and not slow" --ignore tests/compiler
 
 test-parity: $(VENV)/.installed-parity  ## compare with PyTorch (installs it: about 1 GB)
 	$(BIN)/python -m pytest -m parity tests/parity
