@@ -66,6 +66,7 @@ class _Recipe:
         ops: the maps to be run, in order.
         leaves: what they read.
         works: whether that is cheap, and reads at most one thing of the value's size, which is no wider.
+        cuts: the boundaries of dims of each reader that has room for it.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class _Recipe:
     ) -> None:
         self.value, self.home, self.readers, self.results = value, home, readers, results
         self.origin = home[value]
+        self.cuts: dict[Cluster, set[int]] = {}
         self.ops: list[Op] = []
         self.leaves: set[Value] = set()
         self.makers = {out: op for op in self.origin.ops if op.kind == "map" for out in op.outputs}
@@ -118,13 +120,14 @@ class _Recipe:
             return False
         if len(reader.ops) + len(self.ops) > MAX_OPS or len(reader.reads) + len(reader.members) > MAX_VALUES - 8:
             return False
-        return room_for(self.ops, reader) is not None
+        cuts = room_for(self.ops, reader)
+        if cuts is not None:
+            self.cuts[reader] = cuts
+        return cuts is not None
 
     def enter(self, reader: Cluster) -> None:
         """Put the operations before the first that reads the value."""
-        cuts = room_for(self.ops, reader)
-        assert cuts is not None
-        reader.cuts = cuts
+        reader.cuts = self.cuts[reader]
         del reader.reads[self.value]
         made = {op.outputs[0] for op in self.ops}
         first = next(

@@ -353,28 +353,12 @@ class Contraction(Kernel):
         step_a = I64(1) if inner and s.unit_a else w[f"k{level}.a"]
         step_b = I64(s.vectors * LANES) if inner and s.packed else w[f"k{level}.b"]
         count = self.cut if self.cut is not None and level == s.axis else w[f"k{level}.extent"]
-        before, body, after = b.block, b.append_basic_block("k"), b.append_basic_block("k_done")
-        b.cbranch(b.icmp_signed(">", count, I64(0)), body, after)
-        b.position_at_end(body)
-        initial = [I64(0), at_a, at_b, *sums]
-        state = [b.phi(x.type) for x in initial]
-        i, a, bb, *inside = state
-        updated = self._over_k(level + 1, pointers, masks, a, bb, inside)
-        following = [b.add(i, I64(1)), b.add(a, step_a), b.add(bb, step_b), *updated]
-        for phi, first, later in zip(state, initial, following, strict=True):
-            phi.add_incoming(first, before)
-            phi.add_incoming(later, b.block)
-        end = b.block
-        back = b.cbranch(b.icmp_signed("<", following[0], count), body, after)
-        back.set_metadata("llvm.loop", _not_unrolled(b.module))
-        b.position_at_end(after)
-        results = []
-        for old, new in zip(sums, updated, strict=True):
-            phi = b.phi(old.type)
-            phi.add_incoming(old, before)
-            phi.add_incoming(new, end)
-            results.append(phi)
-        return results
+
+        def step(state: list[Any]) -> list[Any]:
+            a, bb, *inside = state
+            return [b.add(a, step_a), b.add(bb, step_b), *self._over_k(level + 1, pointers, masks, a, bb, inside)]
+
+        return self.e.repeat(count, [at_a, at_b, *sums], step)[2:]
 
     def _step(self, pointers: list[Any], masks: list[Any], at_a: Any, at_b: Any, sums: list[Any]) -> list[Any]:
         """One k: an outer product of a column of numbers and a row of vectors."""
@@ -461,14 +445,6 @@ class Sum(Kernel):
         if self.s.tail:
             with e.masked(e.tail_mask(b.sub(n, whole))):
                 body(whole)
-
-
-def _not_unrolled(module: ir.Module) -> Any:
-    """Metadata of a loop that is long enough as it is: its first operand is itself, as LLVM demands."""
-    disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
-    loop = module.add_metadata([disable])
-    loop.operands = (loop, disable)
-    return loop
 
 
 def _dtype(name: str) -> DType:

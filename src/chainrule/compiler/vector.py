@@ -250,7 +250,8 @@ class Emitter:
             phi.add_incoming(first, before)
             phi.add_incoming(later, b.block)
         end = b.block
-        b.cbranch(b.icmp_signed("<", following[0], count), body, after)
+        back = b.cbranch(b.icmp_signed("<", following[0], count), body, after)
+        back.set_metadata("llvm.loop", _not_unrolled(b.module))
         b.position_at_end(after)
         results = [b.phi(x.type) for x in initial]
         for phi, first, later in zip(results, initial, following[1:], strict=True):
@@ -336,6 +337,14 @@ class Emitter:
             x = combine(low, high)
             width = half
         return x
+
+
+def _not_unrolled(module: ir.Module) -> Any:
+    """Metadata of a loop that is long enough as it is: its first operand is itself, as LLVM demands."""
+    disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = module.add_metadata([disable])
+    loop.operands = (loop, disable)
+    return loop
 
 
 def smaller(b: ir.IRBuilder, x: Any, y: Any) -> Any:
